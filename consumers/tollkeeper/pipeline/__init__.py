@@ -1,0 +1,1 @@
+"""The loop that folds the log into the ledger exactly once."""

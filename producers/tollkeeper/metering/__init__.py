@@ -1,0 +1,1 @@
+"""The SDK of product services: emitter, durable spool, adapters for providers' usage objects."""

@@ -1,0 +1,1 @@
+"""Commands of the platform's operator: prices published, quarantine released or discarded."""

@@ -1,0 +1,1 @@
+"""Commands of owners and operators on one organization: command, decide, events."""

@@ -1,0 +1,1 @@
+"""Usage to try Tollkeeper with: readers of public traces and a seeded synthetic load."""

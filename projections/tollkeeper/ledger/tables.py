@@ -1,0 +1,229 @@
+"""The ledger's tables: what the log folds into. Every key begins with the generation of the fold.
+
+Instants are microseconds since the epoch, money is nano-USD. The write side's tables
+(`outbox.tables`) share the metadata, since both live in one database.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, LargeBinary, Table, Text
+
+from tollkeeper.events.usage import TOKEN_TYPES
+from tollkeeper.outbox.tables import Int64, metadata
+
+COUNT_COLUMNS = tuple(
+    f"{name}_requests" if name == "web_search" else f"{name}_tokens" for name in TOKEN_TYPES
+)
+NANOS_COLUMNS = tuple(f"{name}_nanos" for name in TOKEN_TYPES)
+
+
+def _counts(nullable: bool = False) -> list[Column[int]]:
+    return [Column(name, Int64, nullable=nullable) for name in COUNT_COLUMNS]
+
+
+def _parts() -> list[Column[int]]:
+    return [Column(name, Int64, nullable=False) for name in NANOS_COLUMNS]
+
+
+def _key(name: str, kind: type[Text] = Text) -> Column[str]:
+    return Column(name, kind, primary_key=True)
+
+
+def _int_key(name: str) -> Column[int]:
+    return Column(name, Int64, primary_key=True, autoincrement=False)
+
+
+def _projection(name: str, *columns: Column[int] | Column[str] | Column[bytes]) -> Table:
+    return Table(
+        name, metadata, _int_key("generation"), *columns, sqlite_strict=True, sqlite_with_rowid=False
+    )
+
+
+generation = Table(
+    "generation",
+    metadata,
+    _int_key("generation"),
+    Column("status", Text, nullable=False),  # live | building
+    Column("created_at", Int64, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The folds that exist. Exactly one is live: the one that every query reads."""
+
+Index(
+    "generation_live",
+    generation.c.status,
+    unique=True,
+    sqlite_where=generation.c.status == "live",
+    postgresql_where=generation.c.status == "live",
+)
+
+consumer_offset = _projection(
+    "consumer_offset",
+    _int_key("log_partition"),
+    Column("next_offset", Int64, nullable=False),
+    Column("log_identity", Text, nullable=False),
+    Column("last_record_hash", LargeBinary),
+    Column("last_appended_at", Int64),
+)
+"""The position of a fold: moved by compare and set in the fold's own transaction (the zombie fence)."""
+
+restore_barrier = Table(
+    "restore_barrier",
+    metadata,
+    _int_key("log_partition"),
+    Column("end_offset", Int64, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""After a restore of SQL: commands wait until the live fold has reached this offset."""
+
+organization = _projection(
+    "organization",
+    _key("organization"),
+    Column("plan", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("primary_owner", Text, nullable=False),
+    Column("opened_at", Int64, nullable=False),
+    Column("version", Int64, nullable=False),  # the last folded organization event
+    Column("log_partition", Int64, nullable=False),
+    Column("last_offset", Int64, nullable=False),  # of the last folded record: its sequence
+    Column("fingerprint", LargeBinary, nullable=False),  # 16 bytes, big-endian
+    Column("charged_events", Int64, nullable=False),
+    Column("charged_nanos", Int64, nullable=False),
+    Column("duplicate_events", Int64, nullable=False),
+    Column("purchased_nanos", Int64, nullable=False),  # less what was voided
+    Column("used_nanos", Int64, nullable=False),  # charges that drew on credits (self-serve)
+)
+"""Opened by OrganizationOpened; totals by every fold that touches the organization."""
+
+member = _projection(
+    "member",
+    _key("organization"),
+    _key("member"),
+    Column("role", Text, nullable=False),
+    Column("added_at", Int64, nullable=False),
+    Column("removed_at", Int64),
+)
+"""Filled by OrganizationOpened, MemberAdded, MemberRemoved, RoleChanged, OwnershipTransferred."""
+
+cap = _projection(
+    "cap",
+    _key("organization"),
+    _key("scope"),  # organization | member_default | member
+    _key("member"),  # empty unless the scope is member
+    Column("setting", Text, nullable=False),  # capped | unlimited | inherit
+    Column("cap_nanos", Int64),
+    Column("version", Int64, nullable=False),
+    Column("set_at", Int64, nullable=False),
+)
+"""Filled by SpendCapSet; the newest setting of a scope."""
+
+credit = _projection(
+    "credit",
+    _key("organization"),
+    _key("purchase_id"),
+    Column("credit_nanos", Int64, nullable=False),
+    Column("purchased_at", Int64, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reference", Text),
+    Column("log_offset", Int64, nullable=False),
+    Column("voided_at", Int64),
+    Column("void_reason", Text),
+)
+"""The credit ledger: filled by CreditsPurchased, closed by CreditsVoided."""
+
+charge = _projection(
+    "charge",
+    _key("organization"),
+    _key("event_id"),
+    Column("payload_hash", LargeBinary, nullable=False),
+    Column("member", Text, nullable=False),
+    Column("surface", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("service_tier", Text, nullable=False),
+    Column("speed", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("usage_source", Text, nullable=False),
+    Column("request_id", Text),
+    Column("hold_id", Text),
+    Column("emitter", Text, nullable=False),
+    Column("sequence", Int64, nullable=False),
+    Column("occurred_at", Int64, nullable=False),
+    Column("appended_at", Int64, nullable=False),
+    Column("period_start", Int64, nullable=False),
+    Column("is_late", Int64, nullable=False),  # 1: its period was over when it reached the log
+    Column("is_member_unknown", Int64, nullable=False),  # 1: not (any more) a member: charged (R18)
+    *_counts(),
+    *_parts(),
+    Column("charge_nanos", Int64, nullable=False),  # the sum of the parts
+    Column("publication_id", Text, nullable=False),  # the prices it was rated with
+    Column("log_partition", Int64, nullable=False),
+    Column("log_offset", Int64, nullable=False),
+    Column("released_offset", Int64),  # of the QuarantineReleased that let it in, else null
+)
+"""One row a usage event, filled by UsageRecorded: dedupe, audit trail and source of every figure."""
+
+spend = _projection(
+    "spend",
+    _key("organization"),
+    _int_key("period_start"),
+    _int_key("day"),  # UTC days since the epoch
+    _key("member"),
+    _key("surface"),
+    _key("model"),
+    Column("events", Int64, nullable=False),
+    *_counts(),
+    *_parts(),
+)
+"""Charges summed by period, day, member, surface, model and (in columns) token type: UsageRecorded."""
+
+dead_letter = _projection(
+    "dead_letter",
+    _int_key("log_partition"),
+    _int_key("log_offset"),
+    Column("cause", Text, nullable=False),  # events.quarantined.Cause
+    Column("field", Text),
+    Column("detail", Text, nullable=False),
+    Column("status", Text, nullable=False),  # open | charged | folded | duplicate | discarded
+    Column("organization", Text),
+    Column("event_id", Text),
+    Column("member", Text),
+    Column("model", Text),
+    *_counts(nullable=True),
+    Column("payload_hash", LargeBinary),
+    Column("amount_at_risk_nanos", Int64),
+    Column("record_key", LargeBinary),
+    Column("raw", LargeBinary, nullable=False),
+    Column("appended_at", Int64, nullable=False),
+    Column("closed_offset", Int64),
+    Column("closed_by", Text),
+    Column("closed_reason", Text),
+)
+"""Every record that wasn't folded, with its bytes and cause; closed by QuarantineReleased/Discarded."""
+
+Index("dead_letter_by_event", dead_letter.c.generation, dead_letter.c.organization, dead_letter.c.event_id)
+
+price_publication = _projection(
+    "price_publication",
+    _int_key("log_partition"),
+    _key("publication_id"),
+    Column("log_offset", Int64, nullable=False),
+    Column("effective_from", Int64, nullable=False),
+    Column("withdrawn_offset", Int64),
+    Column("value", LargeBinary, nullable=False),  # the PricesPublished as it stands on the log
+)
+"""The prices that a partition has seen: filled by PricesPublished, closed by PricesWithdrawn."""
+
+PROJECTIONS = (
+    consumer_offset,
+    organization,
+    member,
+    cap,
+    credit,
+    charge,
+    spend,
+    dead_letter,
+    price_publication,
+)
+"""Every table that one generation of the fold fills, in the order in which a comparison reads them."""

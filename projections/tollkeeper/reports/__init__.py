@@ -1,0 +1,1 @@
+"""Queries over the ledger: balance, spend, draft invoice, freshness. Writes nothing."""

@@ -1,0 +1,1 @@
+"""The facts on the log: their types, Avro schemas, codec and ids. Knows no log and no storage."""

@@ -1,0 +1,1 @@
+"""Amounts, instants and billing periods as integers. Pure; knows nothing above it."""

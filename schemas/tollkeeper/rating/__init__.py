@@ -1,0 +1,1 @@
+"""Rate cards and rating: what one usage event costs (RULES R15, R16). Pure."""
