@@ -35,7 +35,12 @@ def _int_key(name: str) -> Column[int]:
 
 def _projection(name: str, *columns: Column[int] | Column[str] | Column[bytes]) -> Table:
     return Table(
-        name, metadata, _int_key("generation"), *columns, sqlite_strict=True, sqlite_with_rowid=False
+        name,
+        metadata,
+        _int_key("generation"),
+        *columns,
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
     )
 
 
@@ -202,7 +207,12 @@ dead_letter = _projection(
 )
 """Every record that wasn't folded, with its bytes and cause; closed by QuarantineReleased/Discarded."""
 
-Index("dead_letter_by_event", dead_letter.c.generation, dead_letter.c.organization, dead_letter.c.event_id)
+Index(
+    "dead_letter_by_event",
+    dead_letter.c.generation,
+    dead_letter.c.organization,
+    dead_letter.c.event_id,
+)
 
 price_publication = _projection(
     "price_publication",

@@ -1,0 +1,82 @@
+"""Connecting to the one SQL database that the write side and the ledger share.
+
+SQLite: WAL, `synchronous=FULL` (an acknowledged commit survives a power cut) and every transaction
+that may write begins IMMEDIATE, so that it can't fail halfway for want of the lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from tollkeeper.errors import StoreUnavailable
+
+BUSY_TIMEOUT_S = 30.0
+_READ_ONLY = "tollkeeper_read_only"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for a SQLAlchemy URL; cheap, connects on first use. Dispose of it when done."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that may write: commits at the end, rolls back when an exception leaves it.
+
+    Raises StoreUnavailable when the database can't be reached, is locked, read-only or full. If the
+    commit itself failed, it may have happened: read before trying again.
+    """
+    with _named_failures(engine), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent snapshot to read from; never waits for a writer."""
+    with _named_failures(engine), engine.connect() as plain:
+        options = {_READ_ONLY: True}
+        if engine.dialect.name == "postgresql":
+            options["postgresql_readonly"] = True
+            plain = plain.execution_options(isolation_level="REPEATABLE READ")
+        connection = plain.execution_options(**options)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def _named_failures(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as failure:
+        raise StoreUnavailable(
+            f"the database {engine.url.render_as_string(hide_password=True)} refused: {failure.orig}; "
+            "check that it is reachable, writable and has room, then try again"
+        ) from failure
+    except DBAPIError as failure:
+        if failure.connection_invalidated:
+            raise StoreUnavailable(
+                f"the connection to {engine.url.render_as_string(hide_password=True)} broke: {failure.orig}"
+            ) from failure
+        raise
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
