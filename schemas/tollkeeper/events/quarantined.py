@@ -15,7 +15,9 @@ class Cause(StrEnum):
     UNPRICED = "unpriced"  # releasable once the price was published (R16)
     FUTURE = "future"  # occurred later than the log's own time allows; releasable
     ID_CONFLICT = "id_conflict"  # an event id that was charged with other content
-    VERSION_CONFLICT = "version_conflict"  # an organization version that was folded with other content
+    VERSION_CONFLICT = (
+        "version_conflict"  # an organization version that was folded with other content
+    )
     VERSION_GAP = "version_gap"  # an organization version whose predecessor isn't on the log
     IMPOSSIBLE = "impossible"  # an organization event that contradicts the organization's history
 

@@ -1,0 +1,130 @@
+"""Ids: how new ones are made, and what every id on the log has to look like.
+
+The log carries ids, never names or e-mail addresses; that is why no id may contain an `@`. Must not
+know any event.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+from tollkeeper.errors import InvalidEvent
+
+MAX_ID_LENGTH = 128
+MAX_LABEL_LENGTH = 64
+_ID_RULE = (
+    f"must be 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ : ~ | / + = - "
+    "(an id, never a name or an e-mail address)"
+)
+_ORGANIZATION_RULE = _ID_RULE + ", without '/'"
+_KEY_RULE = f"must be 1 to {MAX_ID_LENGTH} printable ASCII characters without spaces"
+_LABEL_RULE = f"must be 1 to {MAX_LABEL_LENGTH} printable ASCII characters without spaces"
+_id = re.compile(r"[A-Za-z0-9._:~|/+=\-]{1,%d}" % MAX_ID_LENGTH)
+_organization = re.compile(r"[A-Za-z0-9._:~|+=\-]{1,%d}" % MAX_ID_LENGTH)
+_key = re.compile(r"[!-~]{1,%d}" % MAX_ID_LENGTH)
+_label = re.compile(r"[!-~]{1,%d}" % MAX_LABEL_LENGTH)
+
+
+def check_id(field: str, value: object) -> None:
+    """Refuse what is no id of a member, actor, emitter, purchase, publication or command."""
+    _check(_id, _ID_RULE, field, value)
+
+
+def check_organization(field: str, value: object) -> None:
+    """Refuse what is no organization id: an id without `/`, which separates it from others in keys."""
+    _check(_organization, _ORGANIZATION_RULE, field, value)
+
+
+def check_key(field: str, value: object) -> None:
+    """Refuse what is no event id, request id, hold id or model name: foreign systems choose these."""
+    _check(_key, _KEY_RULE, field, value)
+
+
+def check_label(field: str, value: object) -> None:
+    """Refuse what is no service tier, speed or region."""
+    _check(_label, _LABEL_RULE, field, value)
+
+
+def _check(pattern: re.Pattern[str], rule: str, field: str, value: object) -> None:
+    # The value isn't repeated in the message: it may be the very e-mail address that is refused.
+    if type(value) is not str or pattern.fullmatch(value) is None:
+        raise InvalidEvent(field, rule)
+
+
+def now_micros() -> int:
+    """The wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class TimeOrderedIds:
+    """Makes UUIDs of version 7 (RFC 9562) whose text sorts by time: new rows stay at an index's end.
+
+    Ids of one process grow strictly, also within a millisecond and when the clock steps back. Safe to
+    use from several threads; after a fork the child goes its own way at once.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = now_micros,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._last_millis = 0
+        self._last_tail = 0
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def next(self) -> uuid.UUID:
+        """The next id; its first 48 bits are milliseconds since the epoch."""
+        if self._pid != os.getpid():
+            self._forked()
+        with self._lock:
+            millis, tail = self._advance(self._clock() // 1_000)
+            self._last_millis, self._last_tail = millis, tail
+        high = millis << 80 | 7 << 76 | (tail >> 62) << 64
+        return uuid.UUID(int=high | 2 << 62 | tail & _LOW_62)
+
+    def _advance(self, millis: int) -> tuple[int, int]:
+        """Random in a new millisecond, a random step further within one (or while the clock is behind)."""
+        if millis > self._last_millis:
+            return millis, self._fresh_tail()
+        tail = self._last_tail + 1 + int.from_bytes(self._entropy(4), "big")
+        if tail <= _LOW_74:
+            return self._last_millis, tail
+        return self._last_millis + 1, self._fresh_tail()
+
+    def _fresh_tail(self) -> int:
+        # The highest of the 74 bits stays clear, so that steps within a millisecond have room.
+        return int.from_bytes(self._entropy(10), "big") & (_LOW_74 >> 1)
+
+    def _forked(self) -> None:
+        """The parent may make the same next id: leave its millisecond, and its perhaps held lock."""
+        self._lock = threading.Lock()
+        self._last_millis, self._last_tail = self._last_millis + 1, self._fresh_tail()
+        self._pid = os.getpid()
+
+
+_LOW_62 = (1 << 62) - 1
+_LOW_74 = (1 << 74) - 1
+_ids = TimeOrderedIds()
+
+
+def new_event_id() -> str:
+    """A new event id; later ids are greater as text."""
+    return str(_ids.next())
+
+
+def new_command_id() -> str:
+    """A new command id, for a caller who brings no idempotency key."""
+    return f"cmd-{_ids.next().hex}"
+
+
+def new_emitter_id() -> str:
+    """A new emitter id: one per emitter and process, never used again."""
+    return f"em-{_ids.next().hex}"
