@@ -75,9 +75,12 @@ class Halted(TollkeeperError):
 class UnknownSchema(Halted):
     """A schema id that this release doesn't know: upgrade the consumers before the producers."""
 
-    def __init__(self, schema_id: int) -> None:
+    def __init__(
+        self, schema_id: int, *, partition: int | None = None, offset: int | None = None
+    ) -> None:
+        place = "" if partition is None else f"partition {partition}, offset {offset}: "
         super().__init__(
-            f"schema id {schema_id} is unknown to this release: upgrade the consumers, "
+            f"{place}schema id {schema_id} is unknown to this release: upgrade the consumers, "
             "then start them again; nothing was skipped"
         )
         self.schema_id = schema_id

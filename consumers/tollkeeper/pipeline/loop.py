@@ -1,0 +1,175 @@
+"""The live fold: polls the log, folds each batch into the live generation, exactly once.
+
+Group membership only spreads the work. What makes it exactly once is the position in SQL: it is moved
+by compare and set in the transaction that writes the effects, and reading always starts from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from tollkeeper.errors import Halted, LogDiverged, StoreUnavailable
+from tollkeeper.failpoints import failpoint
+from tollkeeper.ledger.apply import FoldCounts, fold_round, record_hash
+from tollkeeper.ledger.batch import prepare, rounds
+from tollkeeper.ledger.port import Ledger, Position
+from tollkeeper.log.port import Log, LogRecord
+
+logger = logging.getLogger(__name__)
+
+GROUP = "tollkeeper"
+
+
+class PipelineSettings(msgspec.Struct, frozen=True):
+    """`max_records` bounds a batch, `linger_s` how long it may stay open for more."""
+
+    group: str = GROUP
+    max_records: int = 5_000
+    linger_s: float = 0.25
+    poll_timeout_s: float = 0.25
+
+
+class Pipeline:
+    """One member of the consumer group; not for several threads."""
+
+    def __init__(
+        self,
+        log: Log,
+        ledger: Ledger,
+        *,
+        monotonic: Callable[[], float],
+        settings: PipelineSettings | None = None,
+    ) -> None:
+        self._log = log
+        self._ledger = ledger
+        self._monotonic = monotonic
+        self._settings = settings or PipelineSettings()
+        self._consumer = log.consumer(self._settings.group)
+        self._epoch = -1
+        self._generation = 0
+        self._next: dict[int, int] = {}
+        self.halted: dict[int, Halted] = {}
+        """Partitions that this member stopped by name; the others go on."""
+        self.totals = FoldCounts()
+
+    def run(self, stop: threading.Event) -> FoldCounts:
+        """Fold until `stop` is set; what was begun is finished. Raises what a step raises."""
+        while not stop.is_set():
+            self.step()
+        return self.totals
+
+    def step(self) -> FoldCounts:
+        """One batch: poll, fold, commit. Returns after at most one poll timeout when idle."""
+        records = self._collect()
+        if self._consumer.assignment_epoch != self._epoch:
+            self._adopt()
+            return FoldCounts()
+        counts = self._fold(records) if records else FoldCounts()
+        self.totals += counts
+        return counts
+
+    def close(self) -> None:
+        """Leave the group, so that others take over at once."""
+        self._consumer.close()
+
+    def _collect(self) -> list[LogRecord]:
+        settings = self._settings
+        records = self._consumer.poll(
+            max_records=settings.max_records, timeout_s=settings.poll_timeout_s
+        )
+        closes_at = self._monotonic() + settings.linger_s
+        while records and len(records) < settings.max_records and self._monotonic() < closes_at:
+            more = self._consumer.poll(max_records=settings.max_records - len(records), timeout_s=0)
+            if not more:
+                break
+            records += more
+        return records
+
+    def _fold(self, records: list[LogRecord]) -> FoldCounts:
+        owned = [record for record in records if record.partition in self._next]
+        prepared = prepare(owned, self._next)
+        total = FoldCounts()
+        for taken in rounds(prepared):
+            failpoint("pipeline.before_begin")
+            try:
+                with self._ledger.transaction() as transaction:
+                    counts = fold_round(
+                        transaction,
+                        self._generation,
+                        taken,
+                        partition_count=self._log.partition_count,
+                        log_identity=self._log.identity,
+                    )
+                    if counts is None:
+                        raise _Overtaken
+            except _Overtaken:
+                logger.info("another consumer has moved on: reading the positions again")
+                self._adopt()
+                return total
+            except StoreUnavailable:
+                # The commit may have happened: only the positions in SQL can tell.
+                self._epoch = -1
+                raise
+            failpoint("pipeline.after_commit")
+            total += counts
+            ends = {partition: taken[partition][-1][0].next_offset for partition in taken}
+            self._next.update(ends)
+            self._consumer.commit(ends)
+            failpoint("pipeline.after_log_commit")
+        for partition, halt in prepared.halted.items():
+            self._halt(partition, halt)
+        return total
+
+    def _adopt(self) -> None:
+        """Take up the owned partitions at the positions that SQL knows."""
+        self._epoch = self._consumer.assignment_epoch
+        self._next = {}
+        self._ledger.raise_barriers(self._log, self._settings.group)
+        with self._ledger.transaction() as transaction:
+            self._generation = transaction.live_generation()
+        self._ledger.ensure_positions(
+            self._generation, self._log.partition_count, self._log.identity
+        )
+        with self._ledger.transaction() as transaction:
+            positions = transaction.positions(self._generation)
+        for partition in sorted(self._consumer.assignment):
+            position = positions[partition]
+            try:
+                check_same_log(self._log, partition, position)
+            except LogDiverged as diverged:
+                self._halt(partition, diverged)
+                continue
+            if partition not in self.halted:
+                self._next[partition] = position.next_offset
+                self._consumer.seek(partition, position.next_offset)
+
+    def _halt(self, partition: int, halt: Halted) -> None:
+        self._next.pop(partition, None)
+        if partition not in self.halted:
+            self.halted[partition] = halt
+            logger.error("partition %d halted: %s", partition, halt)
+
+
+class _Overtaken(Exception):
+    """Leaves the transaction with a rollback: another consumer folded these records."""
+
+
+def check_same_log(log: Log, partition: int, position: Position) -> None:
+    """The record before a position must be the one that was folded last; raises LogDiverged."""
+    if position.next_offset == 0:
+        return
+    found = log.read(partition, position.next_offset - 1, max_records=1)
+    if not found or found[0].offset != position.next_offset - 1:
+        raise LogDiverged(
+            f"partition {partition} was folded up to offset {position.next_offset}, but the log ends at "
+            f"{log.end_offsets()[partition]}: it was truncated or restored to an older state"
+        )
+    if record_hash(found[0]) != position.last_record_hash:
+        raise LogDiverged(
+            f"partition {partition}: the record at offset {found[0].offset} isn't the one that was "
+            "folded: the log was rewritten or restored from elsewhere"
+        )

@@ -1,0 +1,178 @@
+"""Folding one round of records inside one transaction: the fence, the fold, the writes, in this order.
+
+The live pipeline and every replay go through here. It doesn't poll, commit or know groups.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from hashlib import blake2b
+
+import msgspec
+
+from tollkeeper.events.organization import (
+    CreditsPurchased,
+    CreditsVoided,
+    MemberAdded,
+    MemberRemoved,
+    OrganizationOpened,
+    OwnershipTransferred,
+    RoleChanged,
+    SpendCapSet,
+)
+from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
+from tollkeeper.events.usage import UsageRecorded
+from tollkeeper.failpoints import failpoint
+from tollkeeper.ledger.batch import Taken, decode_outcome
+from tollkeeper.ledger.fold import Fold, Outcome
+from tollkeeper.ledger.port import LedgerTransaction, Move, Position
+from tollkeeper.ledger.view import View, Wanted
+from tollkeeper.log.partitioner import partition_for
+from tollkeeper.log.port import LogRecord
+from tollkeeper.outbox.streams import organization_stream
+
+
+class FoldCounts(msgspec.Struct, frozen=True):
+    """What became of a round's records."""
+
+    records: int = 0
+    charged: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+
+    def __add__(self, other: FoldCounts) -> FoldCounts:
+        return FoldCounts(
+            self.records + other.records,
+            self.charged + other.charged,
+            self.duplicates + other.duplicates,
+            self.dead_letters + other.dead_letters,
+        )
+
+
+def record_hash(record: LogRecord) -> bytes:
+    """Identifies the record at its place: kept with the position, checked when reading goes on."""
+    state = blake2b(f"{record.partition}/{record.offset}/".encode(), digest_size=16)
+    state.update(record.key or b"")
+    state.update(b"/")
+    state.update(record.value)
+    return state.digest()
+
+
+def fold_round(
+    transaction: LedgerTransaction,
+    generation: int,
+    taken: dict[int, list[Taken]],
+    *,
+    partition_count: int,
+    log_identity: str,
+) -> FoldCounts | None:
+    """Fold one round into a generation; None when another fold has moved on: then roll back.
+
+    `taken` holds contiguous records by partition. Effects become visible when the caller commits.
+    """
+    moves = [_move(records, log_identity) for _, records in sorted(taken.items())]
+    if not transaction.advance(generation, moves):
+        return None
+    failpoint("pipeline.after_fence")
+    view = transaction.load(generation, wanted_of(taken))
+    _load_released(transaction, generation, taken, view)
+    fold = Fold(
+        view,
+        partition_of=partial(partition_for, partition_count=partition_count),
+        decode=decode_outcome,
+    )
+    for records in taken.values():
+        for record, outcome in records:
+            fold.take(record, outcome)
+    before = transaction.insert_charges(generation, fold.changes.charges)
+    failpoint("pipeline.after_charges")
+    changes = fold.settle(before, partial(transaction.open_letters, generation))
+    transaction.write(generation, changes, view)
+    failpoint("pipeline.after_fold")
+    return FoldCounts(
+        records=sum(map(len, taken.values())),
+        charged=len(changes.charges),
+        duplicates=changes.duplicates,
+        dead_letters=sum(letter.status == "open" for letter in changes.letters.values()),
+    )
+
+
+def wanted_of(taken: dict[int, list[Taken]]) -> Wanted:
+    """The keys that these records touch."""
+    wanted = Wanted(partitions=set(taken))
+    for records in taken.values():
+        for _, outcome in records:
+            if type(outcome) is UsageRecorded:
+                wanted.organizations.add(outcome.organization)
+                wanted.members.add((outcome.organization, outcome.member))
+            else:
+                _want_other(wanted, outcome)
+    return wanted
+
+
+def _want_other(wanted: Wanted, outcome: Outcome) -> None:
+    match outcome:
+        case QuarantineReleased() | QuarantineDiscarded():
+            wanted.letters.add((outcome.letter_partition, outcome.letter_offset))
+        case UsageRecorded():
+            wanted.organizations.add(outcome.organization)
+            wanted.members.add((outcome.organization, outcome.member))
+        case (
+            OrganizationOpened()
+            | MemberAdded()
+            | MemberRemoved()
+            | RoleChanged()
+            | OwnershipTransferred()
+            | CreditsPurchased()
+            | CreditsVoided()
+            | SpendCapSet()
+        ):
+            wanted.organizations.add(outcome.organization)
+            wanted.decided.add((organization_stream(outcome.organization), outcome.version))
+            _want_detail(wanted, outcome)
+
+
+def _want_detail(wanted: Wanted, event: Outcome) -> None:
+    match event:
+        case OrganizationOpened():
+            wanted.members.add((event.organization, event.primary_owner))
+        case MemberAdded() | MemberRemoved() | RoleChanged():
+            wanted.members.add((event.organization, event.member))
+        case OwnershipTransferred():
+            wanted.members.add((event.organization, event.from_member))
+            wanted.members.add((event.organization, event.to_member))
+        case CreditsPurchased() | CreditsVoided():
+            wanted.purchases.add((event.organization, event.purchase_id))
+
+
+def _load_released(
+    transaction: LedgerTransaction, generation: int, taken: dict[int, list[Taken]], view: View
+) -> None:
+    """A released letter is folded again: load what its own record touches as well."""
+    if not view.letters:
+        return
+    again: dict[int, list[Taken]] = {}
+    for letter in view.letters.values():
+        if letter.status == "open":
+            record = LogRecord(
+                letter.log_partition,
+                letter.log_offset,
+                letter.record_key,
+                letter.raw,
+                letter.appended_at,
+            )
+            again.setdefault(letter.log_partition, []).append((record, decode_outcome(letter.raw)))
+    more = transaction.load(generation, wanted_of(again))
+    view.organizations.update(more.organizations)
+    view.members.update(more.members)
+    view.credits.update(more.credits)
+    view.decided.update(more.decided)
+
+
+def _move(records: list[Taken], log_identity: str) -> Move:
+    first, last = records[0][0], records[-1][0]
+    return Move(
+        first.partition,
+        first.offset,
+        Position(last.next_offset, log_identity, record_hash(last), last.appended_at),
+    )

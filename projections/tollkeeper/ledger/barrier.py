@@ -1,0 +1,61 @@
+"""After a restore of SQL: how far the fold must read before commands may be decided again.
+
+SQL commits before the log's group does, so a fold that stands below its group's committed offset was
+set back. Events that owners were told of may then stand on the log and nowhere else; deciding without
+them could sell the same seat or credit twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.ledger.tables import restore_barrier
+from tollkeeper.log.port import Log
+from tollkeeper.outbox.database import reading, writing
+
+
+def raise_barriers(engine: Engine, log: Log, group: str) -> dict[int, int]:
+    """Record a barrier at the log's end for each partition that was set back; answers those."""
+    with writing(engine) as connection:
+        known = positions(connection, live_generation(connection))
+        committed = log.committed(group)
+        set_back = {
+            partition
+            for partition, position in known.items()
+            if position.next_offset < committed.get(partition, 0)
+        }
+        if not set_back:
+            return {}
+        ends = log.end_offsets()
+        barriers = {partition: ends[partition] for partition in sorted(set_back)}
+        _write(connection, barriers)
+        return barriers
+
+
+def records_behind(engine: Engine, log: Log, group: str, partition: int) -> int:
+    """How many records the fold must still read before commands of this partition; 0: go ahead."""
+    with reading(engine) as connection:
+        position = positions(connection, live_generation(connection)).get(partition)
+        barrier = connection.execute(
+            select(restore_barrier.c.end_offset).where(restore_barrier.c.log_partition == partition)
+        ).scalar()
+    next_offset = 0 if position is None else position.next_offset
+    needed = 0 if barrier is None else int(barrier)
+    if next_offset < log.committed(group).get(partition, 0):
+        needed = max(needed, log.end_offsets()[partition])
+    return max(0, needed - next_offset)
+
+
+def _write(connection: Connection, barriers: Mapping[int, int]) -> None:
+    is_postgresql = connection.dialect.name == "postgresql"
+    for partition, end_offset in barriers.items():
+        statement = (postgresql if is_postgresql else sqlite).insert(restore_barrier)
+        connection.execute(
+            statement.values(log_partition=partition, end_offset=end_offset).on_conflict_do_update(
+                index_elements=["log_partition"], set_={"end_offset": end_offset}
+            )
+        )

@@ -1,0 +1,351 @@
+"""The fold of the log: what each record means for the ledger. Pure: no storage, no clock.
+
+`Fold.take` is called once a record, in log order within a partition, and works on a `View`. It ends
+with *candidate* charges; the store says which event ids were charged before, and `settle` turns the
+rest into totals. The same records over the same view give the same changes, live and in a replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from operator import add
+from typing import assert_never
+
+from tollkeeper.errors import BrokenInvariant, InvalidInput, Undecodable
+from tollkeeper.events.codec import Event, business_hash
+from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
+from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
+from tollkeeper.events.quarantined import Cause
+from tollkeeper.events.usage import UsageRecorded
+from tollkeeper.ledger.fingerprint import MODULUS_MASK, charge_term, fact_term
+from tollkeeper.ledger.fold_operator import fold_prices, note_decision
+from tollkeeper.ledger.fold_organization import OrganizationFold
+from tollkeeper.ledger.letters import (
+    Problem,
+    Released,
+    closed,
+    letter_of_conflict,
+    letter_of_record,
+    letter_of_usage,
+)
+from tollkeeper.ledger.rows import (
+    COUNTS_AND_PARTS,
+    ChargedBefore,
+    ChargeRow,
+    Letter,
+    LetterKey,
+    Place,
+)
+from tollkeeper.ledger.view import Changes, OrganizationTotals, View
+from tollkeeper.log.port import LogRecord
+from tollkeeper.money.amounts import MAX_NANOS
+from tollkeeper.money.instants import MICROS_PER_DAY
+from tollkeeper.money.periods import period_at
+from tollkeeper.rating.card import Rated
+
+FUTURE_TOLERANCE_MICROS = 5 * 60 * 1_000_000
+"""How far an emitter's clock may run ahead of the log's before its usage is quarantined."""
+
+Outcome = Event | InvalidInput
+"""What decoding a record gave: an event, or the error that names field and rule."""
+
+
+class Fold:
+    """One batch's fold over one view; use it once."""
+
+    def __init__(
+        self,
+        view: View,
+        *,
+        partition_of: Callable[[str], int],
+        decode: Callable[[bytes], Outcome],
+    ) -> None:
+        self.view = view
+        self.changes = Changes()
+        self._partition_of = partition_of
+        self._decode = decode
+        self._records: dict[Place, LogRecord] = {}
+        self._released: dict[Place, Released] = {}
+        self._organizations = OrganizationFold(view, self.changes)
+
+    def take(self, record: LogRecord, outcome: Outcome) -> None:
+        """Fold one record."""
+        if type(outcome) is UsageRecorded:
+            self._records[record.partition, record.offset] = record
+            self._usage(record, outcome, None)
+        else:
+            self._take_other(record, outcome, None)
+
+    def settle(
+        self,
+        before: Mapping[tuple[str, str], ChargedBefore],
+        open_letters: Callable[[Collection[LetterKey]], Mapping[LetterKey, Place]],
+    ) -> Changes:
+        """Close the batch: keep the charges that are new, sum them up, sort out the rest.
+
+        `before` is what stands in the ledger under the candidates' ids, unless all were new;
+        `open_letters` answers which of these usage events have an open letter in the ledger.
+        """
+        candidates, self.changes.charges = self.changes.charges, []
+        for row in candidates:
+            first = before.get((row.organization, row.event_id))
+            if first is None or (first.log_partition, first.log_offset) == row[-3:-1]:
+                self._charge(row)
+            elif first.payload_hash == row.payload_hash:
+                self._duplicate(row)
+            else:
+                self._conflict(row, first)
+        self._drop_repeated_letters(open_letters)
+        return self.changes
+
+    def _usage(self, record: LogRecord, usage: UsageRecorded, released_offset: int | None) -> None:
+        organization = self.view.organizations.get(usage.organization)
+        rated = self.view.cards[record.partition].rate(usage)
+        if (
+            organization is None
+            or organization.log_partition != record.partition
+            or usage.occurred_at > record.appended_at + FUTURE_TOLERANCE_MICROS
+            or not isinstance(rated, Rated)
+        ):
+            self._quarantine_usage(record, usage, organization)
+            return
+        organization.last_offset = record.offset if released_offset is None else released_offset
+        period = period_at(usage.occurred_at)
+        standing = self.view.members.get((usage.organization, usage.member))
+        self.changes.charges.append(
+            ChargeRow(
+                usage.organization,
+                usage.event_id,
+                business_hash(usage),
+                usage.member,
+                usage.surface,
+                usage.model,
+                usage.service_tier,
+                usage.speed,
+                usage.region,
+                usage.usage_source,
+                usage.request_id,
+                usage.hold_id,
+                usage.emitter,
+                usage.sequence,
+                usage.occurred_at,
+                record.appended_at,
+                period.start_micros,
+                int(record.appended_at >= period.end_micros),
+                int(standing is None or standing.removed_at is not None),
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_5m_tokens,
+                usage.cache_write_1h_tokens,
+                usage.web_search_requests,
+                *rated.parts,
+                rated.charge_nanos,
+                rated.publication_id,
+                record.partition,
+                record.offset,
+                released_offset,
+            )
+        )
+
+    def _quarantine_usage(
+        self, record: LogRecord, usage: UsageRecorded, organization: OrganizationTotals | None
+    ) -> None:
+        rated = self.view.cards[record.partition].rate(usage)
+        if isinstance(rated, Rated):
+            problem, at_risk = None, rated.charge_nanos
+        else:
+            problem = Problem(Cause.UNPRICED, "model", rated.detail)
+            at_risk = rated.amount_at_risk_nanos
+        if self._partition_of(usage.organization) != record.partition:
+            problem = Problem(
+                Cause.WRONG_PARTITION,
+                "organization",
+                f"{usage.organization} belongs to partition {self._partition_of(usage.organization)}",
+            )
+        elif organization is None:
+            problem = Problem(
+                Cause.UNKNOWN_ORGANIZATION,
+                "organization",
+                f"{usage.organization} isn't open; open it, then release this",
+            )
+        elif usage.occurred_at > record.appended_at + FUTURE_TOLERANCE_MICROS:
+            ahead_s = (usage.occurred_at - record.appended_at) // 1_000_000
+            problem = Problem(
+                Cause.FUTURE, "occurred_at", f"is {ahead_s} s ahead of the log; mend the clock"
+            )
+        if problem is None:
+            raise BrokenInvariant(f"usage {usage.event_id} was quarantined without a cause")
+        self._quarantine(
+            letter_of_usage(
+                record,
+                usage,
+                problem,
+                payload_hash=business_hash(usage),
+                amount_at_risk_nanos=at_risk,
+            )
+        )
+
+    def _take_other(self, record: LogRecord, outcome: Outcome, released: Released | None) -> None:
+        match outcome:
+            case InvalidInput():
+                cause = Cause.UNDECODABLE if isinstance(outcome, Undecodable) else Cause.INVALID
+                problem: Problem | None = Problem(cause, outcome.field, outcome.rule)
+            case UsageRecorded():
+                raise BrokenInvariant("usage is folded by its own function")
+            case PricesPublished() | PricesWithdrawn():
+                problem = fold_prices(self.view, self.changes, record, outcome)
+            case QuarantineReleased() | QuarantineDiscarded():
+                problem = self._decide_letter(record, outcome)
+            case _:
+                if self._partition_of(outcome.organization) != record.partition:
+                    problem = Problem(
+                        Cause.WRONG_PARTITION,
+                        "organization",
+                        f"{outcome.organization} belongs to another partition",
+                    )
+                else:
+                    offset = record.offset if released is None else released.released_offset
+                    problem = self._organizations.fold(record, outcome, offset)
+        if problem is not None:
+            organization = getattr(outcome, "organization", None)
+            self._quarantine(letter_of_record(record, problem, organization))
+        elif released is not None:
+            self._close(released, "folded")
+
+    def _decide_letter(
+        self, record: LogRecord, event: QuarantineReleased | QuarantineDiscarded
+    ) -> Problem | None:
+        note_decision(self.changes, record, event)
+        place = (event.letter_partition, event.letter_offset)
+        letter = self.view.letters.get(place)
+        if letter is None or event.letter_partition != record.partition:
+            return Problem(
+                Cause.IMPOSSIBLE,
+                "letter_offset",
+                f"there is no dead letter {place[0]}-{place[1]} on this partition",
+            )
+        if letter.status != "open":
+            return None
+        match event:
+            case QuarantineDiscarded():
+                self._put(
+                    closed(
+                        letter,
+                        "discarded",
+                        offset=record.offset,
+                        actor=event.actor,
+                        reason=event.reason,
+                    )
+                )
+            case QuarantineReleased():
+                self._fold_again(letter, record, event.actor)
+            case _:
+                assert_never(event)
+        return None
+
+    def _fold_again(self, letter: Letter, release: LogRecord, actor: str) -> None:
+        """Fold a released letter's record as of now; it stays open when its cause isn't gone."""
+        record = LogRecord(
+            letter.log_partition,
+            letter.log_offset,
+            letter.record_key,
+            letter.raw,
+            letter.appended_at,
+        )
+        released = Released(letter, release.offset, actor)
+        self._records[letter.place] = record
+        outcome = self._decode(letter.raw)
+        if isinstance(outcome, UsageRecorded):
+            self._released[letter.place] = released
+            self._usage(record, outcome, release.offset)
+        else:
+            self._take_other(record, outcome, released)
+
+    def _charge(self, row: ChargeRow) -> None:
+        organization = self.view.organizations[row.organization]
+        if organization.charged_nanos + row.charge_nanos > MAX_NANOS:
+            raise BrokenInvariant(f"the charges of {row.organization} leave the range of 64 bits")
+        term = charge_term(row.payload_hash, row.charge_nanos, row.log_partition, row.log_offset)
+        organization.fingerprint = (organization.fingerprint + term) & MODULUS_MASK
+        organization.charged_events += 1
+        organization.charged_nanos += row.charge_nanos
+        if organization.channel == "self_serve":
+            organization.used_nanos += row.charge_nanos
+        key = (
+            row.organization,
+            row.period_start,
+            row.occurred_at // MICROS_PER_DAY,
+            row.member,
+            row.surface,
+            row.model,
+        )
+        added = (1, *row[COUNTS_AND_PARTS])
+        summed = self.changes.spend.get(key)
+        self.changes.spend[key] = added if summed is None else tuple(map(add, summed, added))
+        self.changes.charges.append(row)
+        self.changes.organizations.add(row.organization)
+        if row.released_offset is not None:
+            self._close_released(row, "charged")
+
+    def _duplicate(self, row: ChargeRow) -> None:
+        self.view.organizations[row.organization].duplicate_events += 1
+        self.changes.organizations.add(row.organization)
+        self.changes.duplicates += 1
+        if row.released_offset is not None:
+            self._close_released(row, "duplicate")
+
+    def _conflict(self, row: ChargeRow, first: ChargedBefore) -> None:
+        detail = (
+            f"{row.event_id} was charged with other content, see the record at "
+            f"{first.log_partition}-{first.log_offset}; a new usage event needs a new id"
+        )
+        record = self._records[row.log_partition, row.log_offset]
+        self._quarantine(letter_of_conflict(record, row, detail))
+
+    def _quarantine(self, letter: Letter) -> None:
+        self._put(letter)
+        organization = self.view.organizations.get(letter.organization or "")
+        if organization is not None and organization.log_partition == letter.log_partition:
+            term = fact_term(letter.cause, letter.raw, letter.log_partition, letter.log_offset)
+            organization.fingerprint = (organization.fingerprint + term) & MODULUS_MASK
+            organization.last_offset = max(organization.last_offset, letter.log_offset)
+            self.changes.organizations.add(organization.organization)
+
+    def _put(self, letter: Letter) -> None:
+        self.view.letters[letter.place] = letter
+        self.changes.letters[letter.place] = letter
+
+    def _close_released(self, row: ChargeRow, status: str) -> None:
+        self._close(self._released[row.log_partition, row.log_offset], status)
+
+    def _close(self, released: Released, status: str) -> None:
+        self._put(
+            closed(released.letter, status, offset=released.released_offset, actor=released.actor)
+        )
+
+    def _drop_repeated_letters(
+        self, open_letters: Callable[[Collection[LetterKey]], Mapping[LetterKey, Place]]
+    ) -> None:
+        """A quarantined usage event that arrives again is a duplicate, not a second letter."""
+        keys = {
+            place: letter.key
+            for place, letter in self.changes.letters.items()
+            if letter.status == "open" and letter.payload_hash is not None
+        }
+        if not keys:
+            return
+        seen = dict(open_letters(set(keys.values())))
+        for place, key in keys.items():
+            first = seen.setdefault(key, place)
+            if first == place:
+                continue
+            if self._is_open(first):
+                del self.changes.letters[place]
+                self.changes.duplicates += 1
+            else:
+                seen[key] = place
+
+    def _is_open(self, place: Place) -> bool:
+        changed = self.changes.letters.get(place)
+        return changed is None or changed.status == "open"

@@ -1,0 +1,222 @@
+"""Loading a fold's view from SQL: a handful of queries a batch, each by primary key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, select, tuple_
+
+from tollkeeper.errors import BrokenInvariant
+from tollkeeper.events.codec import decode
+from tollkeeper.events.prices import PricesPublished
+from tollkeeper.events.quarantined import Cause
+from tollkeeper.ledger.rows import (
+    Counts,
+    CreditRow,
+    Letter,
+    LetterKey,
+    MemberRow,
+    Place,
+    PublicationRow,
+)
+from tollkeeper.ledger.tables import (
+    COUNT_COLUMNS,
+    credit,
+    dead_letter,
+    member,
+    organization,
+    price_publication,
+)
+from tollkeeper.ledger.view import OrganizationTotals, View, Wanted
+from tollkeeper.outbox.tables import decided_event
+from tollkeeper.rating.card import RateCard
+
+KEYS_A_QUERY = 500
+Key = TypeVar("Key")
+Value = TypeVar("Value", bound=msgspec.Struct)
+
+
+def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
+    """The ledger's state at these keys."""
+    view = View()
+    _load_organizations(connection, generation, wanted.organizations, view)
+    _load_members(connection, generation, wanted.members, view)
+    _load_publications(connection, generation, wanted.partitions, view)
+    for row in _by_keys(
+        connection, credit, generation, ("organization", "purchase_id"), wanted.purchases
+    ):
+        view.credits[row.organization, row.purchase_id] = _value(CreditRow, row)
+    for row in _by_keys(
+        connection, dead_letter, generation, ("log_partition", "log_offset"), wanted.letters
+    ):
+        view.letters[row.log_partition, row.log_offset] = letter_of_row(row)
+    for chunk in _chunks(wanted.decided):
+        found = connection.execute(
+            select(decided_event.c.stream, decided_event.c.version, decided_event.c.value).where(
+                tuple_(decided_event.c.stream, decided_event.c.version).in_(chunk),
+                decided_event.c.log_offset.is_not(None),
+            )
+        )
+        view.decided.update({(row.stream, row.version): row.value for row in found})
+    return view
+
+
+def open_letters(
+    connection: Connection, generation: int, keys: Collection[LetterKey]
+) -> Mapping[LetterKey, Place]:
+    """The open letters of these usage events, the first of each."""
+    columns = dead_letter.c
+    found: dict[LetterKey, Place] = {}
+    for chunk in _chunks({key[:2] for key in keys}):
+        rows = connection.execute(
+            select(
+                columns.organization,
+                columns.event_id,
+                columns.payload_hash,
+                columns.log_partition,
+                columns.log_offset,
+            )
+            .where(
+                columns.generation == generation,
+                columns.status == "open",
+                tuple_(columns.organization, columns.event_id).in_(chunk),
+            )
+            .order_by(columns.log_partition, columns.log_offset)
+        )
+        for row in rows:
+            found.setdefault((row[0], row[1], row[2]), (row[3], row[4]))
+    return {key: place for key, place in found.items() if key in keys}
+
+
+def letter_of_row(row: Row[tuple[object, ...]]) -> Letter:
+    """A row of the table `dead_letter` as a value."""
+    mapping = row._mapping
+    first: int | None = mapping[COUNT_COLUMNS[0]]
+    counts: Counts | None = None
+    if first is not None:
+        a, b, c, d, e, f = (int(mapping[name]) for name in COUNT_COLUMNS)
+        counts = (a, b, c, d, e, f)
+    return Letter(
+        log_partition=mapping["log_partition"],
+        log_offset=mapping["log_offset"],
+        cause=Cause(mapping["cause"]),
+        field=mapping["field"],
+        detail=mapping["detail"],
+        status=mapping["status"],
+        organization=mapping["organization"],
+        event_id=mapping["event_id"],
+        member=mapping["member"],
+        model=mapping["model"],
+        counts=counts,
+        payload_hash=mapping["payload_hash"],
+        amount_at_risk_nanos=mapping["amount_at_risk_nanos"],
+        record_key=mapping["record_key"],
+        raw=mapping["raw"],
+        appended_at=mapping["appended_at"],
+        closed_offset=mapping["closed_offset"],
+        closed_by=mapping["closed_by"],
+        closed_reason=mapping["closed_reason"],
+    )
+
+
+def _load_organizations(
+    connection: Connection, generation: int, names: Collection[str], view: View
+) -> None:
+    columns = organization.c
+    for chunk in _chunks(names):
+        rows = connection.execute(
+            select(organization).where(
+                columns.generation == generation, columns.organization.in_(chunk)
+            )
+        )
+        for row in rows:
+            view.organizations[row.organization] = OrganizationTotals(
+                organization=row.organization,
+                plan=row.plan,
+                channel=row.channel,
+                primary_owner=row.primary_owner,
+                opened_at=row.opened_at,
+                version=row.version,
+                log_partition=row.log_partition,
+                last_offset=row.last_offset,
+                fingerprint=int.from_bytes(row.fingerprint),
+                charged_events=row.charged_events,
+                charged_nanos=row.charged_nanos,
+                duplicate_events=row.duplicate_events,
+                purchased_nanos=row.purchased_nanos,
+                used_nanos=row.used_nanos,
+            )
+
+
+def _load_members(
+    connection: Connection, generation: int, keys: Collection[tuple[str, str]], view: View
+) -> None:
+    for row in _by_keys(connection, member, generation, ("organization", "member"), keys):
+        view.members[row.organization, row.member] = _value(MemberRow, row)
+
+
+def _load_publications(
+    connection: Connection, generation: int, partitions: Collection[int], view: View
+) -> None:
+    columns = price_publication.c
+    rows = connection.execute(
+        select(price_publication)
+        .where(columns.generation == generation, columns.log_partition.in_(sorted(partitions)))
+        .order_by(columns.log_partition, columns.log_offset)
+    )
+    seen: dict[int, list[PublicationRow]] = {partition: [] for partition in partitions}
+    for row in rows:
+        publication = _value(PublicationRow, row)
+        view.publications[row.log_partition, row.publication_id] = publication
+        seen[row.log_partition].append(publication)
+    for partition, publications in seen.items():
+        view.cards[partition] = rate_card(
+            tuple(row.value for row in publications),
+            frozenset(
+                row.publication_id for row in publications if row.withdrawn_offset is not None
+            ),
+        )
+
+
+@lru_cache(maxsize=64)
+def rate_card(published: tuple[bytes, ...], withdrawn: frozenset[str]) -> RateCard:
+    """The rate card of these publications, in the order in which a partition saw them."""
+    card = RateCard.EMPTY
+    for value in published:
+        event = decode(value)
+        if not isinstance(event, PricesPublished):
+            raise BrokenInvariant("a stored price publication isn't one")
+        card = card.published(event)
+    for publication_id in sorted(withdrawn):
+        card = card.withdrawn(publication_id)
+    return card
+
+
+def _by_keys(
+    connection: Connection,
+    table: Table,
+    generation: int,
+    names: tuple[str, str],
+    keys: Collection[tuple[object, object]],
+) -> Iterator[Row[tuple[object, ...]]]:
+    pair: ColumnElement[tuple[object, object]] = tuple_(table.c[names[0]], table.c[names[1]])
+    for chunk in _chunks(keys):
+        statement: Select[tuple[object, ...]] = select(table).where(
+            table.c.generation == generation, pair.in_(chunk)
+        )
+        yield from connection.execute(statement)
+
+
+def _value(kind: type[Value], row: Row[tuple[object, ...]]) -> Value:
+    """A row without its generation; the value's fields stand in the order of the table's columns."""
+    return kind(*tuple(row)[1:])
+
+
+def _chunks(keys: Iterable[Key]) -> Iterator[list[Key]]:
+    rest = iter(keys)
+    while chunk := list(islice(rest, KEYS_A_QUERY)):
+        yield chunk

@@ -1,0 +1,16 @@
+"""Alembic's entry: runs the migrations on the connection that `ledger.migrate` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+import tollkeeper.ledger.tables  # noqa: F401  # registers the ledger's tables in the metadata
+from tollkeeper.outbox.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

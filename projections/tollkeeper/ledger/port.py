@@ -1,0 +1,107 @@
+"""The ledger port: what the fold needs of its storage. Every adapter passes one suite.
+
+All effects of a batch, its position on the log included, happen in one transaction or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from tollkeeper.ledger.rows import ChargedBefore, ChargeRow, LetterKey, Place
+from tollkeeper.ledger.view import Changes, View, Wanted
+from tollkeeper.log.port import Log
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a generation has folded one partition, and of which log."""
+
+    next_offset: int
+    log_identity: str
+    last_record_hash: bytes | None = None
+    last_appended_at: int | None = None
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One partition's step: from the position where the fold stood to the one behind its batch."""
+
+    partition: int
+    first_offset: int
+    to: Position
+
+
+class LedgerTransaction(Protocol):
+    """One transaction that may write. Nothing is visible to others before it is committed."""
+
+    def live_generation(self) -> int:
+        """The generation that queries read. Raises BrokenInvariant when there is none."""
+        ...
+
+    def positions(self, generation: int) -> dict[int, Position]:
+        """The generation's position on each partition; a generation without rows was retired."""
+        ...
+
+    def advance(self, generation: int, moves: Sequence[Move]) -> bool:
+        """Compare and set every position, in partition order; False when another fold moved one.
+
+        Call it first: it is the fence against zombies. On False nothing else may be written.
+        """
+        ...
+
+    def load(self, generation: int, wanted: Wanted) -> View:
+        """The ledger's state at these keys."""
+        ...
+
+    def insert_charges(
+        self, generation: int, rows: Sequence[ChargeRow]
+    ) -> Mapping[tuple[str, str], ChargedBefore]:
+        """Insert those whose (organization, event id) is new; of equal ids the first in `rows` wins.
+
+        Answers nothing when all were new, else what now stands under the ids of `rows`: a row was
+        inserted exactly when its own place stands there.
+        """
+        ...
+
+    def open_letters(
+        self, generation: int, keys: Collection[LetterKey]
+    ) -> Mapping[LetterKey, Place]:
+        """The open letters of these usage events, the first of each."""
+        ...
+
+    def write(self, generation: int, changes: Changes, view: View) -> None:
+        """Write everything of a settled batch but the charges, which are there already."""
+        ...
+
+
+class Ledger(Protocol):
+    """The ledger as a whole."""
+
+    def transaction(self) -> AbstractContextManager[LedgerTransaction]:
+        """Commits at the end, rolls back on an exception. Raises StoreUnavailable."""
+        ...
+
+    def ensure_positions(self, generation: int, partitions: int, log_identity: str) -> None:
+        """Give a generation its position 0 on every partition that it doesn't have yet.
+
+        Raises LogDiverged when the generation was folded from another log.
+        """
+        ...
+
+    def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
+        """See `ledger.barrier`: keep commands waiting where this ledger was set back."""
+        ...
+
+    def begin_generation(self, created_at: int) -> int:
+        """A new, empty generation beside the live one; the first of all is live at once."""
+        ...
+
+    def drop_generation(self, generation: int) -> None:
+        """Delete a generation that isn't live, with all its rows."""
+        ...
+
+    def close(self) -> None:
+        """Give back every connection."""
+        ...

@@ -1,0 +1,162 @@
+"""The ledger in SQL, the adapter of `ledger.port`: transactions, positions and generations.
+
+SQLAlchemy Core; what differs between databases is in `charging` (the one statement that must be fast).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+
+from tollkeeper.errors import LogDiverged, Misuse
+from tollkeeper.ledger import barrier, loading, writing_changes
+from tollkeeper.ledger.charging import insert_charges
+from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.ledger.port import Move, Position
+from tollkeeper.ledger.rows import ChargedBefore, ChargeRow, LetterKey, Place
+from tollkeeper.ledger.tables import PROJECTIONS, consumer_offset, generation, organization
+from tollkeeper.ledger.view import Changes, View, Wanted
+from tollkeeper.log.port import Log
+from tollkeeper.outbox.database import writing
+
+
+class SqlTransaction:
+    """One transaction on one connection; see `port.LedgerTransaction`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def live_generation(self) -> int:
+        """The generation that queries read."""
+        return live_generation(self.connection)
+
+    def positions(self, generation: int) -> dict[int, Position]:
+        """The generation's position on each partition."""
+        return positions(self.connection, generation)
+
+    def advance(self, generation: int, moves: Sequence[Move]) -> bool:
+        """Compare and set every position, in partition order."""
+        table = consumer_offset
+        for move in sorted(moves, key=lambda move: move.partition):
+            moved = self.connection.execute(
+                update(table)
+                .where(
+                    table.c.generation == generation,
+                    table.c.log_partition == move.partition,
+                    table.c.next_offset == move.first_offset,
+                    table.c.log_identity == move.to.log_identity,
+                )
+                .values(
+                    next_offset=move.to.next_offset,
+                    last_record_hash=move.to.last_record_hash,
+                    last_appended_at=move.to.last_appended_at,
+                )
+            )
+            if moved.rowcount == 0:
+                return False
+        return True
+
+    def load(self, generation: int, wanted: Wanted) -> View:
+        """The ledger's state at these keys."""
+        return loading.load_view(self.connection, generation, wanted)
+
+    def insert_charges(
+        self, generation: int, rows: Sequence[ChargeRow]
+    ) -> Mapping[tuple[str, str], ChargedBefore]:
+        """Insert those whose (organization, event id) is new."""
+        return insert_charges(self.connection, generation, rows)
+
+    def open_letters(
+        self, generation: int, keys: Collection[LetterKey]
+    ) -> Mapping[LetterKey, Place]:
+        """The open letters of these usage events, the first of each."""
+        return loading.open_letters(self.connection, generation, keys)
+
+    def write(self, generation: int, changes: Changes, view: View) -> None:
+        """Write everything of a settled batch but the charges."""
+        writing_changes.write_changes(self.connection, generation, changes, view)
+
+
+class SqlLedger:
+    """The ledger on one engine; see `port.Ledger`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlTransaction]:
+        """Commits at the end, rolls back on an exception."""
+        with writing(self.engine) as connection:
+            yield SqlTransaction(connection)
+
+    def ensure_positions(self, generation: int, partitions: int, log_identity: str) -> None:
+        """Give a generation its position 0 on every partition that it doesn't have yet."""
+        with writing(self.engine) as connection:
+            known = positions(connection, generation)
+            for partition, position in known.items():
+                if position.log_identity != log_identity:
+                    raise LogDiverged(
+                        f"partition {partition} was folded from log {position.log_identity}, but this is "
+                        f"log {log_identity}: the topic was recreated; find the old log, or start with an "
+                        "empty database"
+                    )
+            missing = [partition for partition in range(partitions) if partition not in known]
+            if missing:
+                connection.execute(
+                    insert(consumer_offset),
+                    [
+                        {
+                            "generation": generation,
+                            "log_partition": partition,
+                            "next_offset": 0,
+                            "log_identity": log_identity,
+                        }
+                        for partition in missing
+                    ],
+                )
+
+    def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
+        """Keep commands waiting where this ledger was set back; see `ledger.barrier`."""
+        return barrier.raise_barriers(self.engine, log, group)
+
+    def begin_generation(self, created_at: int) -> int:
+        """A new, empty generation beside the live one; the first of all is live at once."""
+        with writing(self.engine) as connection:
+            newest = connection.execute(select(func.max(generation.c.generation))).scalar()
+            number = 1 if newest is None else int(newest) + 1
+            status = "live" if newest is None else "building"
+            connection.execute(
+                insert(generation).values(generation=number, status=status, created_at=created_at)
+            )
+            return number
+
+    def drop_generation(self, number: int) -> None:
+        """Delete a generation that isn't live, with all its rows, an organization at a time."""
+        with writing(self.engine) as connection:
+            if number == live_generation(connection):
+                raise Misuse(f"generation {number} is live and can't be dropped")
+            connection.execute(
+                delete(consumer_offset).where(consumer_offset.c.generation == number)
+            )
+            names = connection.execute(
+                select(organization.c.organization).where(organization.c.generation == number)
+            )
+            organizations = [name for (name,) in names]
+        for table in PROJECTIONS:
+            for name in organizations if "organization" in table.c else []:
+                with writing(self.engine) as connection:
+                    connection.execute(
+                        delete(table).where(
+                            table.c.generation == number, table.c.organization == name
+                        )
+                    )
+            with writing(self.engine) as connection:
+                connection.execute(delete(table).where(table.c.generation == number))
+        with writing(self.engine) as connection:
+            connection.execute(delete(generation).where(generation.c.generation == number))
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()

@@ -1,0 +1,85 @@
+"""What a fold must know of the ledger before it can take a batch, and what it found out.
+
+`Wanted` names it, the store loads a `View` of it, the fold works on that view and notes `Changes`,
+and the store writes those. Values and plain containers only; no storage here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tollkeeper.ledger.rows import (
+    CapRow,
+    ChargeRow,
+    CreditRow,
+    DecidedRow,
+    Letter,
+    MemberRow,
+    Place,
+    PublicationRow,
+)
+from tollkeeper.rating.card import RateCard
+
+SpendKey = tuple[str, int, int, str, str, str]
+"""(organization, period start, day, member, surface, model)."""
+
+
+@dataclass(slots=True)
+class OrganizationTotals:
+    """One row of the table `organization`, worked on by a fold."""
+
+    organization: str
+    plan: str
+    channel: str
+    primary_owner: str
+    opened_at: int
+    version: int
+    log_partition: int
+    last_offset: int
+    fingerprint: int = 0
+    charged_events: int = 0
+    charged_nanos: int = 0
+    duplicate_events: int = 0
+    purchased_nanos: int = 0
+    used_nanos: int = 0
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The keys that a batch touches."""
+
+    partitions: set[int] = field(default_factory=set)
+    organizations: set[str] = field(default_factory=set)
+    members: set[tuple[str, str]] = field(default_factory=set)
+    purchases: set[tuple[str, str]] = field(default_factory=set)
+    letters: set[Place] = field(default_factory=set)
+    decided: set[tuple[str, int]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class View:
+    """The ledger's state at a batch's keys; the fold changes it as it goes along."""
+
+    organizations: dict[str, OrganizationTotals] = field(default_factory=dict)
+    members: dict[tuple[str, str], MemberRow] = field(default_factory=dict)
+    credits: dict[tuple[str, str], CreditRow] = field(default_factory=dict)
+    letters: dict[Place, Letter] = field(default_factory=dict)
+    decided: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
+    cards: dict[int, RateCard] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch changes. `charges` are candidates until the store has said which are new."""
+
+    charges: list[ChargeRow] = field(default_factory=list)
+    organizations: set[str] = field(default_factory=set)
+    members: dict[tuple[str, str], MemberRow] = field(default_factory=dict)
+    caps: dict[tuple[str, str, str], CapRow] = field(default_factory=dict)
+    credits: dict[tuple[str, str], CreditRow] = field(default_factory=dict)
+    letters: dict[Place, Letter] = field(default_factory=dict)
+    publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
+    decided: list[DecidedRow] = field(default_factory=list)
+    spend: dict[SpendKey, tuple[int, ...]] = field(default_factory=dict)
+    duplicates: int = 0
