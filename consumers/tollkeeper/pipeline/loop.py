@@ -14,9 +14,10 @@ import msgspec
 
 from tollkeeper.errors import Halted, LogDiverged, StoreUnavailable
 from tollkeeper.failpoints import failpoint
-from tollkeeper.ledger.apply import FoldCounts, fold_round, record_hash
+from tollkeeper.ledger.apply import FoldCounts, fold_round
 from tollkeeper.ledger.batch import prepare, rounds
-from tollkeeper.ledger.port import Ledger, Position
+from tollkeeper.ledger.continuity import check_same_log
+from tollkeeper.ledger.port import Ledger
 from tollkeeper.log.port import Log, LogRecord
 
 logger = logging.getLogger(__name__)
@@ -131,10 +132,6 @@ class Pipeline:
         self._ledger.raise_barriers(self._log, self._settings.group)
         with self._ledger.transaction() as transaction:
             self._generation = transaction.live_generation()
-        self._ledger.ensure_positions(
-            self._generation, self._log.partition_count, self._log.identity
-        )
-        with self._ledger.transaction() as transaction:
             positions = transaction.positions(self._generation)
         for partition in sorted(self._consumer.assignment):
             position = positions[partition]
@@ -156,20 +153,3 @@ class Pipeline:
 
 class _Overtaken(Exception):
     """Leaves the transaction with a rollback: another consumer folded these records."""
-
-
-def check_same_log(log: Log, partition: int, position: Position) -> None:
-    """The record before a position must be the one that was folded last; raises LogDiverged."""
-    if position.next_offset == 0:
-        return
-    found = log.read(partition, position.next_offset - 1, max_records=1)
-    if not found or found[0].offset != position.next_offset - 1:
-        raise LogDiverged(
-            f"partition {partition} was folded up to offset {position.next_offset}, but the log ends at "
-            f"{log.end_offsets()[partition]}: it was truncated or restored to an older state"
-        )
-    if record_hash(found[0]) != position.last_record_hash:
-        raise LogDiverged(
-            f"partition {partition}: the record at offset {found[0].offset} isn't the one that was "
-            "folded: the log was rewritten or restored from elsewhere"
-        )

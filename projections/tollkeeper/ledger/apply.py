@@ -6,7 +6,6 @@ The live pipeline and every replay go through here. It doesn't poll, commit or k
 from __future__ import annotations
 
 from functools import partial
-from hashlib import blake2b
 
 import msgspec
 
@@ -24,6 +23,7 @@ from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.batch import Taken, decode_outcome
+from tollkeeper.ledger.continuity import record_hash
 from tollkeeper.ledger.fold import Fold, Outcome
 from tollkeeper.ledger.port import LedgerTransaction, Move, Position
 from tollkeeper.ledger.view import View, Wanted
@@ -47,15 +47,6 @@ class FoldCounts(msgspec.Struct, frozen=True):
             self.duplicates + other.duplicates,
             self.dead_letters + other.dead_letters,
         )
-
-
-def record_hash(record: LogRecord) -> bytes:
-    """Identifies the record at its place: kept with the position, checked when reading goes on."""
-    state = blake2b(f"{record.partition}/{record.offset}/".encode(), digest_size=16)
-    state.update(record.key or b"")
-    state.update(b"/")
-    state.update(record.value)
-    return state.digest()
 
 
 def fold_round(

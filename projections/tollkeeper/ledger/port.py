@@ -83,19 +83,12 @@ class Ledger(Protocol):
         """Commits at the end, rolls back on an exception. Raises StoreUnavailable."""
         ...
 
-    def ensure_positions(self, generation: int, partitions: int, log_identity: str) -> None:
-        """Give a generation its position 0 on every partition that it doesn't have yet.
-
-        Raises LogDiverged when the generation was folded from another log.
-        """
-        ...
-
     def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
         """See `ledger.barrier`: keep commands waiting where this ledger was set back."""
         ...
 
-    def begin_generation(self, created_at: int) -> int:
-        """A new, empty generation beside the live one; the first of all is live at once."""
+    def begin_generation(self, created_at: int, *, partitions: int, log_identity: str) -> int:
+        """A new, empty generation at offset 0 of this log; the first of all is live at once."""
         ...
 
     def drop_generation(self, generation: int) -> None:

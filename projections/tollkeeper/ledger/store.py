@@ -91,44 +91,30 @@ class SqlLedger:
         with writing(self.engine) as connection:
             yield SqlTransaction(connection)
 
-    def ensure_positions(self, generation: int, partitions: int, log_identity: str) -> None:
-        """Give a generation its position 0 on every partition that it doesn't have yet."""
-        with writing(self.engine) as connection:
-            known = positions(connection, generation)
-            for partition, position in known.items():
-                if position.log_identity != log_identity:
-                    raise LogDiverged(
-                        f"partition {partition} was folded from log {position.log_identity}, but this is "
-                        f"log {log_identity}: the topic was recreated; find the old log, or start with an "
-                        "empty database"
-                    )
-            missing = [partition for partition in range(partitions) if partition not in known]
-            if missing:
-                connection.execute(
-                    insert(consumer_offset),
-                    [
-                        {
-                            "generation": generation,
-                            "log_partition": partition,
-                            "next_offset": 0,
-                            "log_identity": log_identity,
-                        }
-                        for partition in missing
-                    ],
-                )
-
     def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
         """Keep commands waiting where this ledger was set back; see `ledger.barrier`."""
         return barrier.raise_barriers(self.engine, log, group)
 
-    def begin_generation(self, created_at: int) -> int:
-        """A new, empty generation beside the live one; the first of all is live at once."""
+    def begin_generation(self, created_at: int, *, partitions: int, log_identity: str) -> int:
+        """A new, empty generation at offset 0 of this log; the first of all is live at once."""
         with writing(self.engine) as connection:
             newest = connection.execute(select(func.max(generation.c.generation))).scalar()
             number = 1 if newest is None else int(newest) + 1
             status = "live" if newest is None else "building"
             connection.execute(
                 insert(generation).values(generation=number, status=status, created_at=created_at)
+            )
+            connection.execute(
+                insert(consumer_offset),
+                [
+                    {
+                        "generation": number,
+                        "log_partition": partition,
+                        "next_offset": 0,
+                        "log_identity": log_identity,
+                    }
+                    for partition in range(partitions)
+                ],
             )
             return number
 

@@ -1,0 +1,81 @@
+"""Folding the whole log from offset 0 into a generation of its own, beside the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tollkeeper.errors import BrokenInvariant, LogDiverged, LogGap
+from tollkeeper.ledger.apply import FoldCounts, fold_round
+from tollkeeper.ledger.batch import prepare, rounds
+from tollkeeper.ledger.port import Ledger, LedgerTransaction
+from tollkeeper.log.port import Log
+
+RECORDS_A_ROUND = 5_000
+
+Progress = Callable[[int], None]
+"""Called with the number of records folded since the last call."""
+
+
+def check_history_is_whole(log: Log) -> None:
+    """A replay needs every record since offset 0; raises LogDiverged when some were deleted."""
+    for partition, first in sorted(log.start_offsets().items()):
+        if first > 0:
+            raise LogDiverged(
+                f"partition {partition} begins at offset {first}: records before it were deleted, so "
+                "history can't be folded from zero; set the topic's retention to unlimited"
+            )
+
+
+def fold_up_to(
+    log: Log, ledger: Ledger, generation: int, targets: Mapping[int, int], *, progress: Progress
+) -> FoldCounts:
+    """Fold the generation on to `targets` (next offset by partition), a transaction a round."""
+    counts = FoldCounts()
+    with ledger.transaction() as transaction:
+        reached = {
+            partition: position.next_offset
+            for partition, position in transaction.positions(generation).items()
+        }
+    for partition, target in sorted(targets.items()):
+        offset = reached.get(partition, 0)
+        while offset < target:
+            with ledger.transaction() as transaction:
+                folded = fold_next(transaction, log, generation, partition, offset, target)
+            counts += folded
+            offset += folded.records
+            progress(folded.records)
+    return counts
+
+
+def fold_next(
+    transaction: LedgerTransaction,
+    log: Log,
+    generation: int,
+    partition: int,
+    offset: int,
+    target: int,
+) -> FoldCounts:
+    """Fold the next records of one partition, at least one and none at or behind `target`."""
+    records = log.read(partition, offset, max_records=min(RECORDS_A_ROUND, target - offset))
+    prepared = prepare(records, {partition: offset})
+    for halt in prepared.halted.values():
+        raise halt
+    if not prepared.partitions:
+        raise LogGap(
+            f"partition {partition}: the log ends at {offset}, but {target} was folded live"
+        )
+    counts = FoldCounts()
+    for taken in rounds(prepared):
+        folded = fold_round(
+            transaction,
+            generation,
+            taken,
+            partition_count=log.partition_count,
+            log_identity=log.identity,
+        )
+        if folded is None:
+            raise BrokenInvariant(
+                f"generation {generation} was taken over by another replay: only one can run at a time"
+            )
+        counts += folded
+    return counts
