@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
-from tollkeeper.errors import LogDiverged, Misuse
+from tollkeeper.errors import Misuse
 from tollkeeper.ledger import barrier, loading, writing_changes
 from tollkeeper.ledger.charging import insert_charges
 from tollkeeper.ledger.generations import live_generation, positions

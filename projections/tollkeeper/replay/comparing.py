@@ -81,7 +81,7 @@ def _table_differences(
 ) -> Iterator[Difference]:
     """Rows that differ, by key, then rows of one side only; the caller stops when it has enough."""
     keys = [column.name for column in table.primary_key if column.name != "generation"]
-    values = [name for name in table.c.keys() if name != "generation" and name not in keys]
+    values = [column.name for column in table.columns if not column.primary_key]
     for row in connection.execute(_changed_rows(table, keys, values, live, replayed)):
         mapping = row._mapping
         name = next(name for name in values if mapping[f"a_{name}"] != mapping[f"b_{name}"])
