@@ -40,7 +40,7 @@ def day_at(micros: int) -> int:
 
 def parse_period(text: str, *, field: str = "period") -> Period:
     """`YYYY-MM` to its period."""
-    if not re.fullmatch(r"(20[0-9]{2})-(0[1-9]|1[0-2])", text):
+    if not isinstance(text, str) or not re.fullmatch(r"(20[0-9]{2})-(0[1-9]|1[0-2])", text):
         raise InvalidInput(field, f"must be YYYY-MM such as 2026-11, not {text!r}")
     return period_at(to_micros(datetime(int(text[:4]), int(text[5:]), 1, tzinfo=UTC)))
 
