@@ -12,7 +12,7 @@ import msgspec
 from tollkeeper.events.usage import UsageRecorded
 
 NOT_HASHED = frozenset({"emitter", "sequence"})
-"""Who reported it, and as its how-manieth: the same usage may be reported again by another emitter."""
+"""Who reported it, and as its how-manieth: another emitter may report the same usage."""
 
 _pack = msgspec.msgpack.Encoder().encode
 

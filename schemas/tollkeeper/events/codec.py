@@ -1,7 +1,7 @@
 """Events to bytes and back: Confluent framing (0x00, schema id, Avro body), checked on both sides.
 
-Whatever the bytes, reading ends in an event that keeps every rule, or in Undecodable, InvalidEvent or
-UnknownSchema. Must not know the log.
+Whatever the bytes, reading ends in an event that keeps every rule, or in Undecodable, InvalidEvent
+or UnknownSchema. Must not know the log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["MAX_BYTES", "MAX_EVENT_BYTES", "Event", "business_hash", "decode", "
 Event = UsageRecorded | OrganizationEvent | PriceEvent | QuarantineEvent
 
 MAX_EVENT_BYTES = 900 * 1024
-"""No event is longer: below the 1 MB that Kafka takes by default, with room for the batch around it."""
+"""No event is longer: Kafka takes 1 MB by default, with the batch around it."""
 _MAX_SMALL_BYTES = 8 * 1024
 MAX_BYTES = {
     kind.__name__: MAX_EVENT_BYTES if kind is PricesPublished else _MAX_SMALL_BYTES
@@ -152,7 +152,7 @@ _USAGE_TYPES = frozenset(
 
 
 def _checked_usage_values(event: UsageRecorded) -> Values:
-    """The values of a valid event. fastavro would write 1.5 as 1 and True as 1, so types come first."""
+    """The values of a valid event. fastavro writes 1.5 and True as 1, so types come first."""
     values = msgspec.structs.asdict(event)
     if tuple(map(type, values.values())) not in _USAGE_TYPES or not usage_holds(*values.values()):
         check_event(event)

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 
 from tollkeeper.errors import InvalidEvent
@@ -24,10 +25,10 @@ _ID_RULE = (
 _ORGANIZATION_RULE = _ID_RULE + ", without '/'"
 _KEY_RULE = f"must be 1 to {MAX_ID_LENGTH} printable ASCII characters without spaces"
 _LABEL_RULE = f"must be 1 to {MAX_LABEL_LENGTH} printable ASCII characters without spaces"
-_id = re.compile(r"[A-Za-z0-9._:~|/+=\-]{1,%d}" % MAX_ID_LENGTH)
-_organization = re.compile(r"[A-Za-z0-9._:~|+=\-]{1,%d}" % MAX_ID_LENGTH)
-_key = re.compile(r"[!-~]{1,%d}" % MAX_ID_LENGTH)
-_label = re.compile(r"[!-~]{1,%d}" % MAX_LABEL_LENGTH)
+_id = re.compile(rf"[A-Za-z0-9._:~|/+=\-]{{1,{MAX_ID_LENGTH}}}")
+_organization = re.compile(rf"[A-Za-z0-9._:~|+=\-]{{1,{MAX_ID_LENGTH}}}")
+_key = re.compile(rf"[!-~]{{1,{MAX_ID_LENGTH}}}")
+_label = re.compile(rf"[!-~]{{1,{MAX_LABEL_LENGTH}}}")
 
 
 def check_id(field: str, value: object) -> None:
@@ -36,12 +37,12 @@ def check_id(field: str, value: object) -> None:
 
 
 def check_organization(field: str, value: object) -> None:
-    """Refuse what is no organization id: an id without `/`, which separates it from others in keys."""
+    """Refuse what is no organization id: `/` separates it from other ids in keys."""
     _check(_organization, _ORGANIZATION_RULE, field, value)
 
 
 def check_key(field: str, value: object) -> None:
-    """Refuse what is no event id, request id, hold id or model name: foreign systems choose these."""
+    """Refuse what is no event id, request id, hold id or model: foreign systems choose these."""
     _check(_key, _KEY_RULE, field, value)
 
 
@@ -62,10 +63,11 @@ def now_micros() -> int:
 
 
 class TimeOrderedIds:
-    """Makes UUIDs of version 7 (RFC 9562) whose text sorts by time: new rows stay at an index's end.
+    """Makes UUIDs of version 7 (RFC 9562) whose text sorts by time.
 
-    Ids of one process grow strictly, also within a millisecond and when the clock steps back. Safe to
-    use from several threads; after a fork the child goes its own way at once.
+    New rows then stay at the hot end of an index. Ids of one process grow strictly, also within a
+    millisecond and when the clock steps back. Safe to use from several threads; after a fork the
+    child goes its own way at once.
     """
 
     def __init__(
@@ -77,13 +79,12 @@ class TimeOrderedIds:
         self._entropy = entropy
         self._last_millis = 0
         self._last_tail = 0
-        self._pid = os.getpid()
         self._lock = threading.Lock()
+        self_reference = weakref.ref(self)  # the registration below can't be taken back
+        os.register_at_fork(after_in_child=lambda: _leave_parent(self_reference()))
 
     def next(self) -> uuid.UUID:
         """The next id; its first 48 bits are milliseconds since the epoch."""
-        if self._pid != os.getpid():
-            self._forked()
         with self._lock:
             millis, tail = self._advance(self._clock() // 1_000)
             self._last_millis, self._last_tail = millis, tail
@@ -91,7 +92,7 @@ class TimeOrderedIds:
         return uuid.UUID(int=high | 2 << 62 | tail & _LOW_62)
 
     def _advance(self, millis: int) -> tuple[int, int]:
-        """Random in a new millisecond, a random step further within one (or while the clock is behind)."""
+        """Random in a new millisecond; within one, or while the clock is behind, a step further."""
         if millis > self._last_millis:
             return millis, self._fresh_tail()
         tail = self._last_tail + 1 + int.from_bytes(self._entropy(4), "big")
@@ -103,11 +104,15 @@ class TimeOrderedIds:
         # The highest of the 74 bits stays clear, so that steps within a millisecond have room.
         return int.from_bytes(self._entropy(10), "big") & (_LOW_74 >> 1)
 
-    def _forked(self) -> None:
-        """The parent may make the same next id: leave its millisecond, and its perhaps held lock."""
+    def leave_parent(self) -> None:
+        """In a forked child: leave the parent's millisecond, and its lock, which may be held."""
         self._lock = threading.Lock()
         self._last_millis, self._last_tail = self._last_millis + 1, self._fresh_tail()
-        self._pid = os.getpid()
+
+
+def _leave_parent(ids: TimeOrderedIds | None) -> None:
+    if ids is not None:
+        ids.leave_parent()
 
 
 _LOW_62 = (1 << 62) - 1

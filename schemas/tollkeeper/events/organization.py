@@ -37,7 +37,7 @@ class OrganizationFact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrganizationOpened(OrganizationFact, frozen=True, kw_only=True):
-    """The organization exists from here on; its primary owner is its first member (RULES R2, R14)."""
+    """The organization exists from here on; its primary owner is its first member (R2, R14)."""
 
     plan: str
     channel: Channel
@@ -65,7 +65,7 @@ class RoleChanged(OrganizationFact, frozen=True, kw_only=True):
 
 
 class OwnershipTransferred(OrganizationFact, frozen=True, kw_only=True):
-    """The primary owner handed that over and is an owner now: one fact, so there is always exactly one."""
+    """The primary owner handed that over and is an owner now: one fact, so there is always one."""
 
     from_member: str
     to_member: str

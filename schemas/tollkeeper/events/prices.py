@@ -1,4 +1,4 @@
-"""Facts about prices. Each is written to *every* partition, so that a partition's own order decides."""
+"""Facts about prices, written to *every* partition, so that a partition's own order decides."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True):
     """The prices of one model at one service tier, speed, region and prompt-length band.
 
     The band holds for prompts (uncached input + cache reads + cache writes) of *more than*
-    `over_prompt_tokens`; 0 is the lowest band. Prices are pico-USD for one token, and for one request
-    in `web_search_picos`; None: this row says nothing about that token type.
+    `over_prompt_tokens`; 0 is the lowest band. Prices are pico-USD for one token, and for one
+    request in `web_search_picos`; None: this row says nothing about that token type.
     """
 
     model: str

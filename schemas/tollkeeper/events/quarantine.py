@@ -1,4 +1,4 @@
-"""What the operator decided about one dead letter; written to the partition where the letter stands."""
+"""What the operator decided about one dead letter, written to the letter's own partition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class QuarantineReleased(msgspec.Struct, frozen=True, kw_only=True):
-    """The dead letter at (letter_partition, letter_offset) is to be folded again, with today's facts."""
+    """The dead letter at (letter_partition, letter_offset) is to be folded again, as of today."""
 
     letter_partition: int
     letter_offset: int

@@ -1,7 +1,7 @@
 """The Avro schemas of all events and versions, kept in files under fixed ids.
 
-`avro/registry.toml` maps an id to its file, `avro/<Event>.v<version>.avsc`. A file that was released
-never changes, and an id is never given twice. Must not know the events' types or rules.
+`avro/registry.toml` maps an id to its file, `avro/<Event>.v<version>.avsc`. A file that was
+released never changes, and an id is never given twice. Must not know the events' types or rules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILE = re.compile(r"([A-Z][A-Za-z]*)\.v([1-9][0-9]*)\.avsc")
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """One version of one event's schema. `parsed` is fastavro's form, `source` the file's content."""
+    """One version of one event's schema. `parsed` is fastavro's form, `source` the file's."""
 
     schema_id: int
     event: str

@@ -1,7 +1,7 @@
 """What every field of every event has to be, and how its fields have to fit together.
 
-The same rules hold where an event is written and where it is read: a producer learns of its mistake at
-once, and the consumer doesn't trust the producer. Must not know Avro.
+The same rules hold where an event is written and where it is read: a producer learns of its mistake
+at once, and the consumer doesn't trust the producer. Must not know Avro.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MAX_OFFSET = 2**63 - 1
 MAX_TOKEN_PICOS = PICOS_PER_USD  # a dollar a token: a hundred thousand times any known price
 MAX_REQUEST_PICOS = 10 * PICOS_PER_USD
 
-# Control characters, line separators, bidirectional overrides, lone surrogates and non-characters are
-# spelled out: `str.isprintable` changes with every Unicode version, so an older consumer would refuse
-# what a newer producer wrote.
+# Control characters, line separators, bidirectional overrides, lone surrogates and non-characters
+# are spelled out: `str.isprintable` changes with every Unicode version, so an older consumer would
+# refuse what a newer producer wrote.
 _free_text = re.compile(
     "[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
     f"{{1,{MAX_TEXT_LENGTH}}}"
@@ -78,10 +78,9 @@ def instant(field: str, value: object) -> None:
 
 def free_text(field: str, value: object) -> None:
     """Text for people: no control characters, no lone surrogates, no bidirectional overrides."""
-    if type(value) is not str or _free_text.fullmatch(value) is None:
-        raise InvalidEvent(
-            field, f"must be 1 to {MAX_TEXT_LENGTH} characters of text without control characters"
-        )
+    if type(value) is not str or _free_text.fullmatch(value) is None or value.isspace():
+        rule = f"must be 1 to {MAX_TEXT_LENGTH} characters of text without control characters"
+        raise InvalidEvent(field, rule)
 
 
 def calendar_date(field: str, value: object) -> None:
@@ -247,7 +246,7 @@ def _check_cap(event: org.SpendCapSet) -> None:
 
 
 def _not(value: object) -> str:
-    """`, not …` with the value short and in ASCII: it may be long, binary or a number of any size."""
+    """`, not …` with the value short and in ASCII: it may be long, binary or any number."""
     if isinstance(value, int) and value.bit_length() > 64:
         return f", not a number of {value.bit_length()} bits"
     shown: Any = ascii(value) if isinstance(value, (str, int, float)) else type(value).__name__

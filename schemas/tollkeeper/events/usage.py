@@ -26,8 +26,8 @@ class UsageRecorded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One model call's consumption. `event_id` is the idempotency key within the organization.
 
     Counts lie in 0..MAX_COUNT. `occurred_at` is in microseconds since the epoch. `emitter` and
-    `sequence` say who reported it and as its how-manieth for this organization, from 1, without gaps;
-    they are no part of the business content: the same usage may be reported again by another emitter.
+    `sequence` say who reported it and as its how-manieth for this organization, from 1, without
+    gaps; they are no part of the business content: another emitter may report the same usage again.
     """
 
     event_id: str

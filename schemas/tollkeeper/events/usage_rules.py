@@ -1,4 +1,4 @@
-"""The rules of `UsageRecorded` once more, as one fast question: millions of them are asked a minute.
+"""The rules of `UsageRecorded` once more, as one fast question: millions are asked a minute.
 
 `rules.py` is the authority and names the field; this only says yes or no. A test holds the two
 together. Must not know Avro.
@@ -52,7 +52,7 @@ def usage_holds(
     emitter: str,
     sequence: int,
 ) -> bool:
-    """Whether all values keep their rules. Their types must be right already: ints and strs only."""
+    """Whether all values keep their rules; their types must be right already."""
     labels = (surface, model, service_tier, speed, region, usage_source)
     return (
         0 <= input_tokens <= MAX_COUNT
