@@ -1,0 +1,284 @@
+"""A member of a consumer group on the embedded log: poll, seek, heartbeats in the background.
+
+One thread uses a consumer, as with Kafka's client. Where it reads from is the caller's decision alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+
+from tollkeeper.errors import LogDiverged, LogUnavailable, Misuse
+from tollkeeper.log import sqlite_group
+from tollkeeper.log.port import LogRecord
+from tollkeeper.log.sqlite_file import LogFile
+from tollkeeper.log.sqlite_reading import end_offset, read_records
+
+_SHORTEST_WAIT_S = 0.001
+_LONGEST_WAIT_S = 0.02  # bounds how late an idle consumer sees a new record
+_ROUNDS_OF_JOINING = 3  # joining, agreeing and taking over can follow one another in a single poll
+
+
+class SqliteConsumer:
+    """See the port. Joins its group at the first `poll`, not before."""
+
+    def __init__(
+        self, log_file: LogFile, group: str, *, session_timeout_s: float, max_poll_interval_s: float
+    ) -> None:
+        self._group = group
+        self._member = secrets.token_hex(8)
+        # Its own file handle: the change counter that spares idle queries belongs to a connection.
+        self._file = LogFile(log_file.path, log_file.partitions, durable=False)
+        self._session_micros = int(session_timeout_s * 1_000_000)
+        self._heartbeats = _Heartbeats(
+            LogFile(log_file.path, log_file.partitions, durable=False),
+            group,
+            self._member,
+            session_timeout_s=session_timeout_s,
+            max_poll_interval_s=max_poll_interval_s,
+        )
+        self._assignment: frozenset[int] = frozenset()
+        self._assignment_epoch = 0
+        self._group_epoch = 0  # of the assignment that is held; 0: none is
+        self._positions: dict[int, int] = {}
+        self._turn = 0
+        self._seen: tuple[sqlite3.Connection, int] | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    @property
+    def assignment(self) -> frozenset[int]:
+        """The partitions owned as of the last `poll`."""
+        return self._assignment
+
+    @property
+    def assignment_epoch(self) -> int:
+        """Grows with every change of the assignment, also when the same partitions come back."""
+        return self._assignment_epoch
+
+    def poll(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
+        """See the port. Raises LogDiverged when a position lies past the partition's end."""
+        self._check_usable()
+        deadline = time.monotonic() + timeout_s
+        wait_s = _SHORTEST_WAIT_S
+        with self._heartbeats.polling():
+            while True:
+                if self._heartbeats.overdue():
+                    self._heartbeats.beat()
+                records = self._look(max_records)
+                left_s = deadline - time.monotonic()
+                if records or left_s <= 0:
+                    return records
+                self._heartbeats.wait(min(wait_s, left_s))
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Position an owned partition; Misuse when it isn't owned or the offset is negative."""
+        self._check_usable()
+        if partition not in self._assignment:
+            raise Misuse(f"seek: partition {partition} isn't owned by this consumer")
+        if offset < 0:
+            raise Misuse(f"seek: offset {offset} is negative")
+        self._positions[partition] = offset
+        self._seen = None
+
+    def commit(self, next_offsets: Mapping[int, int]) -> None:
+        """See the port: for lag tools, ignored for what isn't owned."""
+        self._check_usable()
+        owned = {p: offset for p, offset in next_offsets.items() if p in self._assignment}
+        if owned:
+            self._file.write(
+                lambda connection: sqlite_group.commit(
+                    connection,
+                    self._group,
+                    self._member,
+                    epoch=self._group_epoch,
+                    next_offsets=owned,
+                )
+            )
+
+    def close(self) -> None:
+        """Leave the group at once; when the log is away the session's end does it."""
+        if self._closed:
+            return
+        self._closed = True
+        self._revoke()
+        if self._pid == os.getpid():
+            self._heartbeats.close()
+        self._file.close()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise Misuse("the consumer was closed")
+        if self._pid != os.getpid():
+            raise Misuse("a consumer doesn't survive a fork: make one in the child")
+
+    def _look(self, max_records: int) -> list[LogRecord]:
+        joins = self._file.read(self._notice_change)
+        for _ in range(_ROUNDS_OF_JOINING):
+            if not joins:
+                break
+            self._join()
+            joins = self._file.read(self._notice_change)
+        return self._file.read(lambda connection: self._fetch(connection, max_records))
+
+    def _notice_change(self, connection: sqlite3.Connection) -> bool:
+        """Whether the group waits for us; takes over what the group dealt out."""
+        seen = self._seen
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if seen is not None and seen[0] is connection and seen[1] == version:
+            return False
+        standing = sqlite_group.standing(connection, self._group, self._member)
+        if standing.member_epoch is None or standing.member_epoch != standing.group_epoch:
+            self._revoke()
+            return True
+        if standing.assigned_epoch == standing.group_epoch != self._group_epoch:
+            self._assignment = sqlite_group.owned_partitions(connection, self._group, self._member)
+            self._positions = {}
+            self._assignment_epoch += 1
+            self._group_epoch = standing.group_epoch
+        return False
+
+    def _join(self) -> None:
+        now = _monotonic_micros()
+        self._file.write(
+            lambda connection: sqlite_group.join(
+                connection,
+                self._group,
+                self._member,
+                now=now,
+                session_micros=self._session_micros,
+            )
+        )
+        self._seen = None
+        self._heartbeats.start(now)
+
+    def _revoke(self) -> None:
+        if self._group_epoch:
+            self._assignment_epoch += 1
+        self._assignment = frozenset()
+        self._positions = {}
+        self._group_epoch = 0
+
+    def _fetch(self, connection: sqlite3.Connection, max_records: int) -> list[LogRecord]:
+        """Records of the positioned partitions, whose turn moves on by one with every call."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if self._seen == (connection, version):
+            return []
+        partitions = sorted(self._positions)
+        self._turn += 1
+        records: list[LogRecord] = []
+        for _ in range(2):  # the second round fills up what a short partition left over
+            for index in range(len(partitions)):
+                partition = partitions[(self._turn + index) % len(partitions)]
+                share = -(-(max_records - len(records)) // (len(partitions) - index))
+                if share > 0:
+                    records += self._take(connection, partition, share)
+        if not records:
+            self._seen = (connection, version)
+        return records
+
+    def _take(self, connection: sqlite3.Connection, partition: int, share: int) -> list[LogRecord]:
+        position = self._positions[partition]
+        records = read_records(connection, partition, position, share)
+        if records:
+            self._positions[partition] = records[-1].next_offset
+        elif position > (end := end_offset(connection, partition)):
+            del self._positions[partition]
+            raise LogDiverged(
+                f"partition {partition}: position {position} lies past the log's end {end}: the log "
+                "was truncated or recreated"
+            )
+        return records
+
+
+class _Heartbeats:
+    """Keeps one membership alive from a thread of its own, as long as its owner polls."""
+
+    def __init__(
+        self,
+        file: LogFile,
+        group: str,
+        member: str,
+        *,
+        session_timeout_s: float,
+        max_poll_interval_s: float,
+    ) -> None:
+        self._file = file
+        self._group = group
+        self._member = member
+        self._session_timeout_s = session_timeout_s
+        self._max_poll_interval_s = max_poll_interval_s
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._beat_at = 0
+        self._in_poll = False
+        self._polled_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def polling(self):  # type: ignore[no-untyped-def]
+        self._in_poll = True
+        try:
+            yield
+        finally:
+            self._polled_at = time.monotonic()
+            self._in_poll = False
+
+    def start(self, joined_at: int) -> None:
+        self._beat_at = joined_at
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name=f"log-heartbeat-{self._group}", daemon=True
+            )
+            self._thread.start()
+
+    def wait(self, timeout_s: float) -> None:
+        self._stop.wait(timeout_s)
+
+    def overdue(self) -> bool:
+        age = _monotonic_micros() - self._beat_at
+        return self._thread is not None and age > self._session_timeout_s * 1_000_000
+
+    def beat(self) -> None:
+        now = _monotonic_micros()
+        self._file.write(
+            lambda connection: sqlite_group.heartbeat(
+                connection, self._group, self._member, now=now
+            ),
+            timeout_s=self._session_timeout_s,
+        )
+        self._beat_at = now
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            with contextlib.suppress(LogUnavailable):
+                self._file.write(
+                    lambda connection: sqlite_group.leave(connection, self._group, self._member)
+                )
+        self._file.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._session_timeout_s / 3):
+            idle_s = time.monotonic() - self._polled_at
+            try:
+                if not self._in_poll and idle_s > self._max_poll_interval_s:
+                    self._file.write(
+                        lambda connection: sqlite_group.leave(connection, self._group, self._member)
+                    )
+                else:
+                    self.beat()
+            except LogUnavailable:
+                # The session runs on. If the log stays away for longer, `poll` says so.
+                continue
+
+
+def _monotonic_micros() -> int:
+    """The machine's monotonic clock, which all its processes share and nobody sets."""
+    return time.monotonic_ns() // 1000
