@@ -8,7 +8,9 @@ from typing import TypeVar
 import msgspec
 from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError
 
+from tollkeeper.errors import BrokenInvariant
 from tollkeeper.ledger.rows import (
     CapRow,
     CreditRow,
@@ -77,13 +79,16 @@ def _add_spend(connection: Connection, generation: int, changes: Changes) -> Non
         index_elements=["generation", *_SPEND_KEY], set_=added
     )
     names = ("generation", *_SPEND_KEY, *_SPEND_SUMS)
-    connection.execute(
-        statement,
-        [
-            dict(zip(names, (generation, *key, *sums), strict=True))
-            for key, sums in sorted(changes.spend.items())
-        ],
-    )
+    rows = [
+        dict(zip(names, (generation, *key, *sums), strict=True))
+        for key, sums in sorted(changes.spend.items())
+    ]
+    try:
+        connection.execute(statement, rows)
+    except (IntegrityError, DataError) as refused:  # SQLite and PostgreSQL check each sum
+        raise BrokenInvariant(
+            f"a sum of spend leaves the range of 64 bits: {refused.orig}"
+        ) from refused
 
 
 def _note_decided(connection: Connection, row: DecidedRow) -> None:
