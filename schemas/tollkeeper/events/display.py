@@ -27,6 +27,8 @@ def as_document(event: Event) -> dict[str, object]:
             document[name] = value
             twin = name.removesuffix("_nanos") + "_usd"
             document[twin] = None if value is None else nanos_to_usd(value)
+        elif isinstance(value, tuple):
+            document[name] = [msgspec.structs.asdict(row) for row in value]
         else:
-            document[name] = msgspec.to_builtins(value)
+            document[name] = value
     return document

@@ -10,7 +10,6 @@ import os
 import re
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Callable
 
@@ -83,13 +82,13 @@ class TimeOrderedIds:
         self_reference = weakref.ref(self)  # the registration below can't be taken back
         os.register_at_fork(after_in_child=lambda: _leave_parent(self_reference()))
 
-    def next(self) -> uuid.UUID:
-        """The next id; its first 48 bits are milliseconds since the epoch."""
+    def next_hex(self) -> str:
+        """The next id's 32 hexadecimal digits; the first 12 are milliseconds since the epoch."""
         with self._lock:
             millis, tail = self._advance(self._clock() // 1_000)
             self._last_millis, self._last_tail = millis, tail
-        high = millis << 80 | 7 << 76 | (tail >> 62) << 64
-        return uuid.UUID(int=high | 2 << 62 | tail & _LOW_62)
+        high = millis << 16 | 7 << 12 | tail >> 62
+        return f"{high << 64 | 2 << 62 | tail & _LOW_62:032x}"
 
     def _advance(self, millis: int) -> tuple[int, int]:
         """Random in a new millisecond; within one, or while the clock is behind, a step further."""
@@ -122,14 +121,15 @@ _ids = TimeOrderedIds()
 
 def new_event_id() -> str:
     """A new event id; later ids are greater as text."""
-    return str(_ids.next())
+    digits = _ids.next_hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def new_command_id() -> str:
     """A new command id, for a caller who brings no idempotency key."""
-    return f"cmd-{_ids.next().hex}"
+    return f"cmd-{_ids.next_hex()}"
 
 
 def new_emitter_id() -> str:
     """A new emitter id: one per emitter and process, never used again."""
-    return f"em-{_ids.next().hex}"
+    return f"em-{_ids.next_hex()}"

@@ -52,10 +52,14 @@ def registry() -> Registry:
 def load_registry(folder: Traversable) -> Registry:
     """Read a registry from a folder; BrokenInvariant when files and ids don't fit together."""
     ids = tomllib.loads((folder / "registry.toml").read_text())["schemas"]
-    by_id = {int(number): _load(folder, int(number), name) for number, name in ids.items()}
     stored = {entry.name for entry in folder.iterdir() if entry.name.endswith(".avsc")}
-    if stored != set(ids.values()) or len(ids) != len(stored):
-        raise BrokenInvariant(f"registry.toml and the schema files differ: {sorted(stored)}")
+    if different := stored ^ set(ids.values()):
+        raise BrokenInvariant(
+            f"registry.toml and the files differ in {', '.join(sorted(different))}"
+        )
+    if len(ids) != len(stored):
+        raise BrokenInvariant("registry.toml: one schema has two ids")
+    by_id = {int(number): _load(folder, int(number), name) for number, name in ids.items()}
     newest: dict[str, Schema] = {}
     for schema in sorted(by_id.values(), key=lambda schema: schema.version):
         newest[schema.event] = schema
