@@ -11,6 +11,8 @@ from typing import Protocol
 
 import msgspec
 
+MAX_RECORD_BYTES = 1_000_000  # of key and value; Kafka's default limit is 1 MiB with its framing
+
 
 class LogRecord(msgspec.Struct, frozen=True, gc=False):
     """One record as read. `appended_at` is the log's own time in microseconds since the epoch."""
@@ -45,7 +47,8 @@ class LogConsumer(Protocol):
         """Records of the owned partitions that were positioned, in offset order within a partition.
 
         Returns at once when there are records, else waits up to `timeout_s`. Also keeps the membership
-        alive and takes part in rebalances. Raises LogUnavailable.
+        alive and takes part in rebalances. Raises LogUnavailable, and LogDiverged when a position lies
+        past the partition's end; that partition has no position then, the others keep theirs.
         """
         ...
 
@@ -88,7 +91,8 @@ class Log(Protocol):
         """Append durably and answer each record's offset, in order.
 
         Raises LogUnavailable when any wasn't acknowledged; some may still stand on the log then, so a
-        caller who tries again must tolerate duplicates. Order within a partition is kept.
+        caller who tries again must tolerate duplicates. Order within a partition is kept. Raises
+        InvalidInput, with nothing appended, for a record of more than MAX_RECORD_BYTES.
         """
         ...
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tollkeeper.errors import InvalidInput, Misuse
 from tollkeeper.failpoints import failpoint
-from tollkeeper.log.port import LogRecord, Outgoing
+from tollkeeper.log.port import MAX_RECORD_BYTES, LogRecord, Outgoing
 from tollkeeper.log.sqlite_consumer import SqliteConsumer
-from tollkeeper.log.sqlite_file import LogFile, unavailable
+from tollkeeper.log.sqlite_errors import unavailable
+from tollkeeper.log.sqlite_file import LogFile
 from tollkeeper.log.sqlite_reading import end_offset, read_records, start_offset
 
 SESSION_TIMEOUT_S = 6.0
@@ -74,12 +75,13 @@ class SqliteLog:
         """
         if not records:
             return []
-        for record in records:
-            self._check_partition(record.partition)
+        payload_bytes = self._checked_size(records)
         try:
             failpoint("log.before_append")
             offsets = self._file.write(
-                lambda connection: self._insert(connection, records), timeout_s=timeout_s
+                lambda connection: self._insert(connection, records),
+                payload_bytes=payload_bytes,
+                timeout_s=timeout_s,
             )
             failpoint("log.after_append")
         except OSError as error:
@@ -129,6 +131,19 @@ class SqliteLog:
     def close(self) -> None:
         """Close the file; consumers are closed by their owners."""
         self._file.close()
+
+    def _checked_size(self, records: Sequence[Outgoing]) -> int:
+        """The bytes of all records; InvalidInput or Misuse when one of them can't be appended."""
+        total = 0
+        for record in records:
+            self._check_partition(record.partition)
+            size = len(record.value) + len(record.key or b"")
+            if size > MAX_RECORD_BYTES:
+                raise InvalidInput(
+                    "value", f"key and value have at most {MAX_RECORD_BYTES} bytes, not {size}"
+                )
+            total += size
+        return total
 
     def _check_partition(self, partition: int) -> None:
         if not 0 <= partition < self.partition_count:

@@ -5,18 +5,17 @@ One thread uses a consumer, as with Kafka's client. Where it reads from is the c
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import sqlite3
-import threading
 import time
 from collections.abc import Mapping
 
-from tollkeeper.errors import LogDiverged, LogUnavailable, Misuse
+from tollkeeper.errors import LogDiverged, Misuse
 from tollkeeper.log import sqlite_group
 from tollkeeper.log.port import LogRecord
 from tollkeeper.log.sqlite_file import LogFile
+from tollkeeper.log.sqlite_heartbeat import Heartbeats, monotonic_micros
 from tollkeeper.log.sqlite_reading import end_offset, read_records
 
 _SHORTEST_WAIT_S = 0.001
@@ -35,7 +34,7 @@ class SqliteConsumer:
         # Its own file handle: the change counter that spares idle queries belongs to a connection.
         self._file = LogFile(log_file.path, log_file.partitions, durable=False)
         self._session_micros = int(session_timeout_s * 1_000_000)
-        self._heartbeats = _Heartbeats(
+        self._heartbeats = Heartbeats(
             LogFile(log_file.path, log_file.partitions, durable=False),
             group,
             self._member,
@@ -64,11 +63,13 @@ class SqliteConsumer:
     def poll(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
         """See the port. Raises LogDiverged when a position lies past the partition's end."""
         self._check_usable()
+        if max_records < 1:
+            raise Misuse(f"poll: max_records must be at least 1, not {max_records}")
         deadline = time.monotonic() + timeout_s
         wait_s = _SHORTEST_WAIT_S
         with self._heartbeats.polling():
             while True:
-                if self._heartbeats.overdue():
+                if self._heartbeats.is_overdue():
                     self._heartbeats.beat()
                 records = self._look(max_records)
                 left_s = deadline - time.monotonic()
@@ -119,44 +120,47 @@ class SqliteConsumer:
             raise Misuse("a consumer doesn't survive a fork: make one in the child")
 
     def _look(self, max_records: int) -> list[LogRecord]:
-        joins = self._file.read(self._notice_change)
+        """What there is now; takes part in the group's rebalances on the way."""
         for _ in range(_ROUNDS_OF_JOINING):
-            if not joins:
-                break
+            records = self._file.read(lambda connection: self._step(connection, max_records))
+            if records is not None:
+                return records
             self._join()
-            joins = self._file.read(self._notice_change)
-        return self._file.read(lambda connection: self._fetch(connection, max_records))
+        return []
 
-    def _notice_change(self, connection: sqlite3.Connection) -> bool:
-        """Whether the group waits for us; takes over what the group dealt out."""
-        seen = self._seen
+    def _step(self, connection: sqlite3.Connection, max_records: int) -> list[LogRecord] | None:
+        """Records, or None when the group waits for this member to join."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if seen is not None and seen[0] is connection and seen[1] == version:
-            return False
+        if self._seen == (connection, version):
+            return []
         standing = sqlite_group.standing(connection, self._group, self._member)
         if standing.member_epoch is None or standing.member_epoch != standing.group_epoch:
             self._revoke()
-            return True
+            return None
         if standing.assigned_epoch == standing.group_epoch != self._group_epoch:
             self._assignment = sqlite_group.owned_partitions(connection, self._group, self._member)
             self._positions = {}
             self._assignment_epoch += 1
             self._group_epoch = standing.group_epoch
-        return False
+        records = self._fetch(connection, max_records)
+        if not records:
+            # The version from before all the queries: what is committed after it is seen next time.
+            self._seen = (connection, version)
+        return records
 
     def _join(self) -> None:
-        now = _monotonic_micros()
+        began_at = monotonic_micros()
         self._file.write(
             lambda connection: sqlite_group.join(
                 connection,
                 self._group,
                 self._member,
-                now=now,
+                now=monotonic_micros(),
                 session_micros=self._session_micros,
             )
         )
         self._seen = None
-        self._heartbeats.start(now)
+        self._heartbeats.joined(began_at)
 
     def _revoke(self) -> None:
         if self._group_epoch:
@@ -166,119 +170,29 @@ class SqliteConsumer:
         self._group_epoch = 0
 
     def _fetch(self, connection: sqlite3.Connection, max_records: int) -> list[LogRecord]:
-        """Records of the positioned partitions, whose turn moves on by one with every call."""
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if self._seen == (connection, version):
-            return []
+        """Records of the positioned partitions; positions move only when all of them were read."""
         partitions = sorted(self._positions)
+        positions = dict(self._positions)
         self._turn += 1
         records: list[LogRecord] = []
-        for _ in range(2):  # the second round fills up what a short partition left over
+        for _ in range(2):  # the second round gives away what short partitions left over
             for index in range(len(partitions)):
                 partition = partitions[(self._turn + index) % len(partitions)]
                 share = -(-(max_records - len(records)) // (len(partitions) - index))
                 if share > 0:
-                    records += self._take(connection, partition, share)
+                    taken = read_records(connection, partition, positions[partition], share)
+                    positions[partition] += len(taken)
+                    records += taken
+        self._positions = positions
         if not records:
-            self._seen = (connection, version)
+            self._check_positions(connection)
         return records
 
-    def _take(self, connection: sqlite3.Connection, partition: int, share: int) -> list[LogRecord]:
-        position = self._positions[partition]
-        records = read_records(connection, partition, position, share)
-        if records:
-            self._positions[partition] = records[-1].next_offset
-        elif position > (end := end_offset(connection, partition)):
-            del self._positions[partition]
-            raise LogDiverged(
-                f"partition {partition}: position {position} lies past the log's end {end}: the log "
-                "was truncated or recreated"
-            )
-        return records
-
-
-class _Heartbeats:
-    """Keeps one membership alive from a thread of its own, as long as its owner polls."""
-
-    def __init__(
-        self,
-        file: LogFile,
-        group: str,
-        member: str,
-        *,
-        session_timeout_s: float,
-        max_poll_interval_s: float,
-    ) -> None:
-        self._file = file
-        self._group = group
-        self._member = member
-        self._session_timeout_s = session_timeout_s
-        self._max_poll_interval_s = max_poll_interval_s
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._beat_at = 0
-        self._in_poll = False
-        self._polled_at = time.monotonic()
-
-    @contextlib.contextmanager
-    def polling(self):  # type: ignore[no-untyped-def]
-        self._in_poll = True
-        try:
-            yield
-        finally:
-            self._polled_at = time.monotonic()
-            self._in_poll = False
-
-    def start(self, joined_at: int) -> None:
-        self._beat_at = joined_at
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name=f"log-heartbeat-{self._group}", daemon=True
-            )
-            self._thread.start()
-
-    def wait(self, timeout_s: float) -> None:
-        self._stop.wait(timeout_s)
-
-    def overdue(self) -> bool:
-        age = _monotonic_micros() - self._beat_at
-        return self._thread is not None and age > self._session_timeout_s * 1_000_000
-
-    def beat(self) -> None:
-        now = _monotonic_micros()
-        self._file.write(
-            lambda connection: sqlite_group.heartbeat(
-                connection, self._group, self._member, now=now
-            ),
-            timeout_s=self._session_timeout_s,
-        )
-        self._beat_at = now
-
-    def close(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            with contextlib.suppress(LogUnavailable):
-                self._file.write(
-                    lambda connection: sqlite_group.leave(connection, self._group, self._member)
+    def _check_positions(self, connection: sqlite3.Connection) -> None:
+        for partition, position in self._positions.items():
+            if position > (end := end_offset(connection, partition)):
+                del self._positions[partition]
+                raise LogDiverged(
+                    f"partition {partition}: position {position} lies past the log's end {end}: the "
+                    "log was truncated or recreated"
                 )
-        self._file.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._session_timeout_s / 3):
-            idle_s = time.monotonic() - self._polled_at
-            try:
-                if not self._in_poll and idle_s > self._max_poll_interval_s:
-                    self._file.write(
-                        lambda connection: sqlite_group.leave(connection, self._group, self._member)
-                    )
-                else:
-                    self.beat()
-            except LogUnavailable:
-                # The session runs on. If the log stays away for longer, `poll` says so.
-                continue
-
-
-def _monotonic_micros() -> int:
-    """The machine's monotonic clock, which all its processes share and nobody sets."""
-    return time.monotonic_ns() // 1000

@@ -1,13 +1,13 @@
-"""The SQLite file under the embedded log: opening, short transactions, errors in words, forks.
+"""The SQLite file under the embedded log: connections, short transactions, checkpoints, forks.
 
-Knows the tables but not what is done with them. Every wait is bounded; every SQLite or operating
-system error leaves as LogUnavailable with its cause and the next step.
+Knows nothing of records and groups. Every wait is bounded; every error of SQLite or the operating
+system leaves as LogUnavailable with its cause and the next step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -16,50 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tollkeeper.errors import InvalidInput, LogUnavailable, Misuse
+from tollkeeper.errors import Misuse, TollkeeperError
+from tollkeeper.log.sqlite_errors import begin_writing, is_busy, unavailable
+from tollkeeper.log.sqlite_schema import verify_or_create
 
 T = TypeVar("T")
 
 WAIT_FOR_LOCK_S = 10.0
-FORMAT = 1
-_APPLICATION_ID = 0x746F6C6C  # "toll": tells our file from any other SQLite file
-_OLDEST_SQLITE = (3, 37)  # STRICT tables
-_BUSY_SLICE_MS = (
-    20  # SQLite's own back-off grows to 100 ms; short slices keep a waiting writer's turn near
+WAIT_FOR_FORK_S = 30.0
+WAIT_FOR_CHECKPOINT_S = 1.0
+CHECKPOINT_EVERY_BYTES = 4 * 1024 * 1024
+_BUSY_SLICE_S = (
+    0.02  # SQLite's own back-off grows to 100 ms; short slices keep a waiting writer's turn near
 )
-_QUIET_FOR_FORK_S = 30.0
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-
-# `log` describes the file itself. `partition_N` is one partition, filled by append only: its rowid is
-# the offset, so appending always touches the right edge of a tree. The group tables are coordination
-# between running consumers; `group_commit` is what consumers published for lag tools. Heartbeats are
-# in microseconds of the machine's monotonic clock, which all its processes share.
-_TABLES = """
-CREATE TABLE log (
-    identity TEXT NOT NULL, partition_count INTEGER NOT NULL, format INTEGER NOT NULL
-) STRICT;
-CREATE TABLE consumer_group (
-    name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, assigned_epoch INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE group_member (
-    group_name TEXT NOT NULL, member TEXT NOT NULL, epoch INTEGER NOT NULL,
-    heartbeat_at INTEGER NOT NULL, session_micros INTEGER NOT NULL,
-    PRIMARY KEY (group_name, member)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE group_owner (
-    group_name TEXT NOT NULL, partition INTEGER NOT NULL, member TEXT NOT NULL,
-    PRIMARY KEY (group_name, partition)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE group_commit (
-    group_name TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,
-    PRIMARY KEY (group_name, partition)
-) STRICT, WITHOUT ROWID;
-"""
-_PARTITION_TABLE = """
-CREATE TABLE partition_{} (
-    "offset" INTEGER PRIMARY KEY, key BLOB, value BLOB NOT NULL, appended_at INTEGER NOT NULL
-) STRICT
-"""
+_BYTES_PER_COMMIT = 16 * 1024  # about four pages go to the WAL even for the smallest transaction
 
 
 class LogFile:
@@ -79,7 +49,8 @@ class LogFile:
         self._forking = False
         self._closed = False
         self._pid = os.getpid()
-        self._inode = (0, 0)
+        self._inode: tuple[int, int] | None = None
+        self._bytes_since_checkpoint = 0
         _remember(self)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -89,34 +60,62 @@ class LogFile:
             try:
                 return self._lend(work)
             except sqlite3.Error as error:
-                if _is_busy(error) and time.monotonic() < deadline:
-                    continue
-                raise unavailable(self.path, error) from error
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise unavailable(self.path, error) from error
             except OSError as error:
                 raise unavailable(self.path, error) from error
 
     def write(
-        self, work: Callable[[sqlite3.Connection], T], *, timeout_s: float = WAIT_FOR_LOCK_S
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        payload_bytes: int = 0,
+        timeout_s: float = WAIT_FOR_LOCK_S,
     ) -> T:
-        """Run `work` in one transaction: all of it is committed, or nothing and LogUnavailable."""
+        """Run `work` in one transaction: all of it is committed, or nothing and LogUnavailable.
+
+        `payload_bytes` tells roughly what is written, which decides when the WAL is copied back.
+        """
         deadline = time.monotonic() + timeout_s
 
         def transaction(connection: sqlite3.Connection) -> T:
-            _begin(connection, deadline)
+            begin_writing(connection, deadline)
             result = work(connection)
             connection.execute("COMMIT")
             return result
 
         try:
-            return self._lend(transaction)
+            result = self._lend(transaction)
         except (sqlite3.Error, OSError) as error:
             raise unavailable(self.path, error) from error
+        self._bytes_since_checkpoint += payload_bytes + _BYTES_PER_COMMIT
+        if self._bytes_since_checkpoint >= CHECKPOINT_EVERY_BYTES:
+            self._checkpoint()
+        return result
 
     def close(self) -> None:
-        """Close every connection once it is given back; later calls raise Misuse."""
+        """Close every connection, lent ones when they are given back; later calls raise Misuse."""
         with self._turn:
             self._closed = True
             self._close_idle()
+
+    def before_fork(self) -> None:
+        """Close everything: SQLite's table of locks must not be copied into another process."""
+        with self._turn:
+            self._forking = True
+            self._turn.wait_for(lambda: self._lent == 0, timeout=WAIT_FOR_FORK_S)
+            self._close_idle()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the waiting threads go on."""
+        with self._turn:
+            self._forking = False
+            self._turn.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew: the parent's threads aren't here, and one of them may have held the lock."""
+        self._turn = threading.Condition()
+        self._forking = False
 
     def _lend(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._take()
@@ -130,9 +129,9 @@ class LogFile:
 
     def _take(self) -> sqlite3.Connection:
         with self._turn:
+            self._turn.wait_for(lambda: not self._forking, timeout=WAIT_FOR_FORK_S)
             if self._closed:
                 raise Misuse(f"the log {self.path} was closed")
-            self._turn.wait_for(lambda: not self._forking, timeout=_QUIET_FOR_FORK_S)
             self._check_process()
             self._drop_replaced()
             self._lent += 1
@@ -152,9 +151,27 @@ class LogFile:
             if sound and not self._closed:
                 self._idle.append(connection)
             else:
-                # Closing rolls back. After an error a fresh connection is the safe one.
+                # Closing rolls back, and after an error a fresh connection is the safe one.
                 connection.close()
             self._turn.notify_all()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SLICE_S, isolation_level=None, check_same_thread=False
+        )
+        deadline = time.monotonic() + WAIT_FOR_LOCK_S
+        try:
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
+            verify_or_create(connection, self.path, self.partitions, deadline=deadline)
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        except BaseException:
+            connection.close()
+            raise
+        self._inode = _inode(self.path)
+        if _size(self.path.with_name(self.path.name + "-wal")) >= CHECKPOINT_EVERY_BYTES:
+            # Left behind by processes that ended before it was their turn to copy it back.
+            self._bytes_since_checkpoint += CHECKPOINT_EVERY_BYTES
+        return connection
 
     def _close_idle(self) -> None:
         while self._idle:
@@ -164,179 +181,69 @@ class LogFile:
         if self._pid == os.getpid():
             return
         if self._idle or self._lent:
-            # SQLite's table of locks was copied by a fork that our hook didn't see: a connection opened
-            # now would trust locks that this process doesn't hold, and could write to a deleted WAL.
+            # A fork that our hook didn't see copied SQLite's table of locks: a connection opened here
+            # would trust locks that this process doesn't hold, and could write to a deleted WAL.
             raise Misuse(
-                f"the log {self.path} was open while the process was forked by other means than "
-                "os.fork: open it after the fork, or close it before"
+                f"the log {self.path} was in use while the process was forked: open it after the fork"
             )
         self._pid = os.getpid()
 
     def _drop_replaced(self) -> None:
-        """Forget connections to a file that isn't at the path any more: their appends would be lost."""
+        """Forget connections to a file that isn't at the path any more: appends to it would be lost."""
         if self._idle and _inode(self.path) != self._inode:
             self._close_idle()
 
-    def _open(self) -> sqlite3.Connection:
-        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-            raise LogUnavailable(
-                f"the embedded log needs SQLite 3.37 or newer, this Python has {sqlite3.sqlite_version}"
-            )
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_SLICE_MS / 1000, isolation_level=None, check_same_thread=False
-        )
-        try:
-            _prepare(connection, self.path, self.partitions, durable=self._durable)
-        except BaseException:
-            connection.close()
-            raise
-        self._inode = _inode(self.path)
-        return connection
+    def _checkpoint(self) -> None:
+        """Copy the WAL back into the file, while one connection keeps every writer out.
 
-    def before_fork(self) -> None:
-        """Close everything: SQLite's locks don't survive a fork, and no copy of them may be left."""
-        with self._turn:
-            self._forking = True
-            self._turn.wait_for(lambda: self._lent == 0, timeout=_QUIET_FOR_FORK_S)
-            self._close_idle()
+        SQLite 3.7.0 to 3.51.2 can lose committed pages when a checkpoint meets a commit that starts the
+        WAL anew ("WAL-reset bug"), so no checkpoint here ever runs beside a writer. What fails is tried
+        again after the next commit: what was committed is safe in the WAL.
+        """
 
-    def after_fork_in_parent(self) -> None:
-        """Let the waiting threads go on."""
-        with self._turn:
-            self._forking = False
-            self._turn.notify_all()
+        def copy_back(guard: sqlite3.Connection) -> None:
+            begin_writing(guard, time.monotonic() + WAIT_FOR_CHECKPOINT_S)
+            with contextlib.closing(self._open()) as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            guard.execute("ROLLBACK")
+            self._bytes_since_checkpoint = 0
 
-    def after_fork_in_child(self) -> None:
-        """Start anew: the parent's threads aren't here, and one may have held the lock."""
-        self._turn = threading.Condition()
-        self._forking = False
+        with contextlib.suppress(sqlite3.Error, OSError, TollkeeperError):
+            self._lend(copy_back)
 
 
-def unavailable(path: Path, error: sqlite3.Error | OSError) -> LogUnavailable:
-    """The error in words: which file, what happened, what to do."""
-    return LogUnavailable(f"the log {path}: {_cause(path, error)} ({error})")
-
-
-def _cause(path: Path, error: sqlite3.Error | OSError) -> str:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if not path.parent.is_dir():
-        return f"the directory {path.parent} doesn't exist: create it or correct the path"
-    if name.startswith("SQLITE_FULL") or getattr(error, "errno", None) == 28:
-        return f"the disk is full: free space in {path.parent}, then try again"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
-        return "another process held the write lock for too long: find it, then try again"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
-        return f"can't be opened for writing: give this user write access to {path.parent}"
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return "the file is damaged or no log: restore it from a copy or correct the path"
-    return "the file can't be read or written: look at the disk, then try again"
-
-
-def _begin(connection: sqlite3.Connection, deadline: float) -> None:
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() >= deadline:
-                raise
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
-
-
-def _prepare(connection: sqlite3.Connection, path: Path, partitions: int, *, durable: bool) -> None:
-    deadline = time.monotonic() + WAIT_FOR_LOCK_S
-    while True:
-        try:
-            _verify_or_create(connection, path, partitions)
-            break
-        except sqlite3.OperationalError as error:
-            # Switching a new file to WAL doesn't wait for a process that does the same just now.
-            if not _is_busy(error) or time.monotonic() >= deadline:
-                raise
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-
-
-def _verify_or_create(connection: sqlite3.Connection, path: Path, partitions: int) -> None:
-    connection.execute("PRAGMA synchronous = FULL")
-    found = _description(connection, path)
-    if found is None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        _begin(connection, time.monotonic() + WAIT_FOR_LOCK_S)
-        if _description(connection, path) is None:
-            _create(connection, partitions)
-        connection.execute("COMMIT")
-        found = _description(connection, path)
-    assert found is not None
-    partition_count, form = found
-    if form != FORMAT:
-        raise InvalidInput(
-            "log",
-            f"{path} has format {form}, this release reads {FORMAT}: use the matching release",
-        )
-    if partition_count != partitions:
-        raise InvalidInput(
-            "partitions",
-            f"the log {path} was created with {partition_count} partitions and is opened with "
-            f"{partitions}: the count is fixed, so set it to {partition_count}",
-        )
-
-
-def _description(connection: sqlite3.Connection, path: Path) -> tuple[int, int] | None:
-    """Partition count and format, or None for a file that is empty still."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if application == _APPLICATION_ID:
-        row: tuple[int, int] = connection.execute(
-            "SELECT partition_count, format FROM log"
-        ).fetchone()
-        return row
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if tables or application:
-        raise InvalidInput("log", f"{path} is another program's SQLite file: correct the path")
-    return None
-
-
-def _create(connection: sqlite3.Connection, partitions: int) -> None:
-    for statement in _TABLES.split(";"):
-        if statement.strip():
-            connection.execute(statement)
-    for partition in range(partitions):
-        connection.execute(_PARTITION_TABLE.format(partition))
-    connection.execute(
-        "INSERT INTO log (identity, partition_count, format) VALUES (?, ?, ?)",
-        (secrets.token_hex(16), partitions, FORMAT),
-    )
-    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-
-
-def _inode(path: Path) -> tuple[int, int]:
+def _inode(path: Path) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:
-        return (0, 0)
+        return None
     return (status.st_dev, status.st_ino)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 _files: weakref.WeakSet[LogFile] = weakref.WeakSet()
 _files_lock = threading.Lock()
-_hooked = False
+_is_hooked = False
 
 
 def _remember(file: LogFile) -> None:
-    global _hooked
+    """Have the file told of every fork in this process."""
+    global _is_hooked
     with _files_lock:
         _files.add(file)
-        if not _hooked:
+        if not _is_hooked:
             os.register_at_fork(
                 before=_before_fork,
-                after_in_parent=_after_in_parent,
-                after_in_child=_after_in_child,
+                after_in_parent=_after_fork_in_parent,
+                after_in_child=_after_fork_in_child,
             )
-            _hooked = True
+            _is_hooked = True
 
 
 def _before_fork() -> None:
@@ -345,13 +252,13 @@ def _before_fork() -> None:
         file.before_fork()
 
 
-def _after_in_parent() -> None:
+def _after_fork_in_parent() -> None:
     for file in list(_files):
         file.after_fork_in_parent()
     _files_lock.release()
 
 
-def _after_in_child() -> None:
+def _after_fork_in_child() -> None:
     for file in list(_files):
         file.after_fork_in_child()
     _files_lock.release()

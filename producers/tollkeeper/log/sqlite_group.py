@@ -3,7 +3,8 @@
 Kafka's eager protocol: a join, a leave or an expired session begins a new epoch; every member gives up
 what it owns when it polls next and joins the epoch; when all have, partitions are dealt out. So two
 members own a partition at once only if one of them is a zombie that lost its session. All functions
-run inside the caller's transaction.
+run inside the caller's transaction; `now` must be read inside it too, since a heartbeat later than
+`now` counts as one of before the machine's last start.
 """
 
 from __future__ import annotations
