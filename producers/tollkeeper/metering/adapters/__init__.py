@@ -1,0 +1,1 @@
+"""From providers' usage objects to `Usage`, without importing their SDKs."""

@@ -1,0 +1,181 @@
+"""Empties the spools of dead processes at once, and looks for one event in any spool.
+
+Must not know a living emitter.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+
+from tollkeeper.errors import Halted, InvalidInput, LogUnavailable
+from tollkeeper.events.codec import decode
+from tollkeeper.events.ids import now_micros
+from tollkeeper.events.usage import UsageRecorded
+from tollkeeper.log.port import Log
+from tollkeeper.metering.delivery import Delivery
+from tollkeeper.metering.frames import Frame
+from tollkeeper.metering.reading import SpoolReader
+from tollkeeper.metering.settings import EmitterSettings
+from tollkeeper.metering.spool import (
+    SpoolDirectory,
+    emitter_directories,
+    start_of,
+    sweep_unfinished,
+)
+
+_log = logging.getLogger("tollkeeper.metering")
+
+MAX_DIRECTORIES = 100_000
+"""How many directories one drain takes at most: new ones may keep appearing while it runs."""
+
+
+class DrainResult(msgspec.Struct, frozen=True):
+    """What `drain_spools` did. `left` counts the records that are still spooled."""
+
+    sent: int = 0
+    damaged: int = 0
+    torn: int = 0
+    left: int = 0
+    owned: int = 0
+    """Directories left alone because their emitter lives: it sends them itself."""
+
+
+class SpooledUsage(msgspec.Struct, frozen=True):
+    """A usage that is accepted and not yet acknowledged by the log."""
+
+    usage: UsageRecorded
+    spooled_at: int
+    segment: int
+    position: int
+
+
+class _Drain:
+    def __init__(
+        self,
+        log: Log,
+        settings: EmitterSettings,
+        deadline: float,
+        progress: Callable[[int], None] | None,
+        clock: Callable[[], int],
+    ) -> None:
+        self._log = log
+        self._settings = settings
+        self._deadline = deadline
+        self._progress = progress
+        self._clock = clock
+        self._jitter = random.Random(deadline)
+        self._never_set = threading.Event()
+        self.sent = 0
+        self.damaged = 0
+        self.torn = 0
+
+    def empty(self, directory: SpoolDirectory) -> None:
+        """Send all of a directory and delete it; what the deadline cuts off stays."""
+        delivery = Delivery(directory, self._settings, bound=lambda: None)
+        backoff_s = self._settings.first_backoff_s
+        while monotonic() < self._deadline:
+            try:
+                step = delivery.step(self._log, at=self._clock())
+            except LogUnavailable as error:
+                _log.warning("drain_waits emitter=%s error=%r", directory.emitter, error)
+                self._wait(backoff_s)
+                backoff_s = min(self._settings.max_backoff_s, backoff_s * 2)
+                continue
+            backoff_s = self._settings.first_backoff_s
+            self.sent += step.sent
+            self.damaged += step.damaged
+            self.torn += step.torn
+            if step.is_at_end:
+                directory.remove()
+                return
+            if self._progress is not None and step.sent:
+                self._progress(step.sent)
+
+    def _wait(self, backoff_s: float) -> None:
+        left = self._deadline - monotonic()
+        self._never_set.wait(max(0.0, min(left, backoff_s * self._jitter.uniform(0.5, 1.0))))
+
+
+def drain_spools(
+    spool_dir: Path,
+    log: Log,
+    *,
+    timeout_s: float,
+    progress: Callable[[int], None] | None = None,
+    clock: Callable[[], int] = now_micros,
+    settings: EmitterSettings | None = None,
+) -> DrainResult:
+    """Send what dead emitters left, until all is sent or `timeout_s` has passed.
+
+    `progress` is told the records of each batch that the log took. A spool whose emitter lives is
+    its emitter's business. OSError when the disk fails.
+    """
+    settings = settings or EmitterSettings()
+    drain = _Drain(log, settings, monotonic() + timeout_s, progress, clock)
+    sweep_unfinished(spool_dir)
+    for _count, path in zip(range(MAX_DIRECTORIES), emitter_directories(spool_dir), strict=False):
+        directory = SpoolDirectory.take(path)
+        if directory is not None:
+            try:
+                drain.empty(directory)
+            finally:
+                directory.release()
+    left, owned = _left(spool_dir)
+    return DrainResult(drain.sent, drain.damaged, drain.torn, left, owned)
+
+
+def spooled_frames(path: Path) -> Iterator[tuple[int, int, Frame]]:
+    """The unsent frames of one emitter's directory: segment, position and frame; takes no lock.
+
+    What is being written or deleted meanwhile may be missing.
+    """
+    reader = SpoolReader(path, bound=lambda: None)
+    place = start_of(path)
+    while True:  # ends: every turn goes on, and the files end
+        try:
+            piece = reader.read(place)
+        except FileNotFoundError:
+            return
+        if piece.next == place:
+            return
+        position = place.position
+        for frame in piece.frames:
+            yield place.segment, position, frame
+            position = frame.end
+        place = piece.next
+
+
+def find_spooled(spool_dir: Path, organization: str, event_id: str) -> SpooledUsage | None:
+    """The event, if it is accepted and not yet acknowledged by the log."""
+    key = organization.encode()
+    needle = event_id.encode()
+    for path in emitter_directories(spool_dir):
+        for segment, position, frame in spooled_frames(path):
+            if frame.key != key or needle not in frame.value:
+                continue
+            try:
+                event = decode(frame.value)
+            except (InvalidInput, Halted):
+                continue  # written by another release: not ours to judge
+            if isinstance(event, UsageRecorded) and event.event_id == event_id:
+                return SpooledUsage(event, frame.spooled_at, segment, position)
+    return None
+
+
+def _left(spool_dir: Path) -> tuple[int, int]:
+    records = owned = 0
+    for path in emitter_directories(spool_dir):
+        records += sum(1 for _frame in spooled_frames(path))
+        directory = SpoolDirectory.take(path)
+        if directory is None:
+            owned += 1
+        else:
+            directory.release()
+    return records, owned
