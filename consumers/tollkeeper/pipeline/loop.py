@@ -16,6 +16,7 @@ from tollkeeper.errors import Halted, LogDiverged, StoreUnavailable
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.apply import FoldCounts, fold_round
 from tollkeeper.ledger.batch import prepare, rounds
+from tollkeeper.ledger.collector import paused_collector
 from tollkeeper.ledger.continuity import check_same_log
 from tollkeeper.ledger.port import Ledger
 from tollkeeper.log.port import Log, LogRecord
@@ -69,7 +70,10 @@ class Pipeline:
         if self._consumer.assignment_epoch != self._epoch:
             self._adopt()
             return FoldCounts()
-        counts = self._fold(records) if records else FoldCounts()
+        if not records:
+            return FoldCounts()
+        with paused_collector():
+            counts = self._fold(records)
         self.totals += counts
         return counts
 

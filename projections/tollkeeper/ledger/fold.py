@@ -272,19 +272,14 @@ class Fold:
         organization.charged_nanos += row.charge_nanos
         if organization.channel == "self_serve":
             organization.used_nanos += row.charge_nanos
-        key = (
-            row.organization,
-            row.period_start,
-            row.occurred_at // MICROS_PER_DAY,
-            row.member,
-            row.surface,
-            row.model,
-        )
+        day = row.occurred_at // MICROS_PER_DAY
+        key = (row.organization, row.period_start, day, row.member, row.surface, row.model)
         added = (1, *row[COUNTS_AND_PARTS])
-        summed = self.changes.spend.get(key)
-        self.changes.spend[key] = added if summed is None else tuple(map(add, summed, added))
-        self.changes.charges.append(row)
-        self.changes.organizations.add(row.organization)
+        changes = self.changes
+        summed = changes.spend.get(key)
+        changes.spend[key] = added if summed is None else tuple(map(add, summed, added))
+        changes.charges.append(row)
+        changes.organizations.add(row.organization)
         if row.released_offset is not None:
             self._close_released(row, "charged")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tollkeeper.errors import BrokenInvariant, LogDiverged, LogGap
 from tollkeeper.ledger.apply import FoldCounts, fold_round
 from tollkeeper.ledger.batch import prepare, rounds
+from tollkeeper.ledger.collector import paused_collector
 from tollkeeper.ledger.port import Ledger, LedgerTransaction
 from tollkeeper.log.port import Log
 
@@ -39,7 +40,7 @@ def fold_up_to(
     for partition, target in sorted(targets.items()):
         offset = reached.get(partition, 0)
         while offset < target:
-            with ledger.transaction() as transaction:
+            with paused_collector(), ledger.transaction() as transaction:
                 folded = fold_next(transaction, log, generation, partition, offset, target)
             counts += folded
             offset += folded.records
