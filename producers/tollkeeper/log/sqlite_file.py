@@ -156,10 +156,20 @@ class LogFile:
             self._turn.notify_all()
 
     def _open(self) -> sqlite3.Connection:
+        deadline = time.monotonic() + WAIT_FOR_LOCK_S
+        while True:
+            try:
+                return self._try_to_open(deadline)
+            except sqlite3.Error as error:
+                # Switching a new file to WAL doesn't wait for another process that does it just now.
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_BUSY_SLICE_S)
+
+    def _try_to_open(self, deadline: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_SLICE_S, isolation_level=None, check_same_thread=False
         )
-        deadline = time.monotonic() + WAIT_FOR_LOCK_S
         try:
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
             verify_or_create(connection, self.path, self.partitions, deadline=deadline)
