@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,17 @@ def test_the_schemas_come_along(environment: CleanEnvironment) -> None:
         "print('same')",
     )
     assert printed.strip() == "same"
+
+
+def test_a_user_s_type_checker_sees_the_types(from_wheel: CleanEnvironment, tmp_path: Path) -> None:
+    """Without py.typed in the wheel, everything of Tollkeeper would be Any to its users."""
+    (tmp_path / "user.py").write_text(
+        "from tollkeeper.errors import InvalidInput\nreveal_type(InvalidInput('a', 'b').rule)\n"
+    )
+    python = str(from_wheel.binaries / "python")
+    options = ["--python-executable", python, "--cache-dir", str(tmp_path / "cache"), "--strict"]
+    printed = run([sys.executable, "-m", "mypy", *options, "user.py"], cwd=tmp_path)
+    assert 'Revealed type is "str"' in printed.replace("builtins.", "")
 
 
 def test_the_command_is_installed_and_answers(environment: CleanEnvironment) -> None:
