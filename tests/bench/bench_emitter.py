@@ -1,0 +1,143 @@
+"""How fast the emitter accepts usage, beside the bare work on the same events and the same disk.
+
+`run` prints nothing: whoever calls it shows and stores the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
+
+from metering.fake_log import MemoryLog, usage
+
+from tollkeeper.events.codec import encode
+from tollkeeper.events.ids import new_emitter_id, new_event_id
+from tollkeeper.metering.emitter import Emitter, EmitterSettings
+from tollkeeper.metering.frames import frame_group
+from tollkeeper.metering.usage import Prepared, Usage, recorded
+
+GROUP = 1_000
+THREADS = 32
+ORGANIZATIONS = 20
+REPEATS = 3
+
+
+class DiscardingLog(MemoryLog):
+    """Acknowledges at once and keeps only a count, so that the emitter alone is measured."""
+
+    def append(self, records: Sequence[object], *, timeout_s: float = 10.0) -> list[int]:
+        return [0] * len(records)
+
+
+def run(events: int) -> dict[str, float]:
+    """Events per second of each way, the best of three; `ratio…` is emitter over bare."""
+    groups = _groups(events)
+    total = sum(map(len, groups))
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        bare_disk = _best(total, lambda: _bare_disk(root, groups))
+        bare = _best(total, lambda: _bare(root, groups))
+        spooling = _best(total, lambda: _emit(root, groups, is_away=True))
+        sending = _best(total, lambda: _emit(root, groups, is_away=False))
+        singles = groups[0][: max(1, min(GROUP, events // 20))]
+        single = _best(len(singles), lambda: _emit_one_by_one(root, singles, threads=1))
+        threaded = _best(len(singles), lambda: _emit_one_by_one(root, singles, threads=THREADS))
+    return {
+        "events": total,
+        "bare_append_and_sync_events_per_s": bare_disk,
+        "bare_encode_append_and_sync_events_per_s": bare,
+        "emitter_log_away_events_per_s": spooling,
+        "emitter_sending_events_per_s": sending,
+        "emitter_single_events_per_s": single,
+        f"emitter_{THREADS}_threads_events_per_s": threaded,
+        "ratio_log_away_to_bare": spooling / bare,
+        "ratio_sending_to_bare": sending / bare,
+    }
+
+
+def _groups(events: int) -> list[list[Usage]]:
+    return [
+        [
+            usage(n, organization=f"org-{n % ORGANIZATIONS}", event_id=new_event_id())
+            for n in range(first, min(first + GROUP, events))
+        ]
+        for first in range(0, events, GROUP)
+    ]
+
+
+def _best(events: int, work: Callable[[], float]) -> float:
+    return round(events / min(work() for _ in range(REPEATS)))
+
+
+def _encoded(usages: list[Usage], emitter: str) -> list[tuple[bytes, bytes]]:
+    entries = []
+    for number, reported in enumerate(usages):
+        assert reported.event_id is not None
+        assert isinstance(reported.occurred_at, int)
+        prepared = Prepared(reported, reported.event_id, reported.occurred_at)
+        event = recorded(prepared, emitter=emitter, sequence=number + 1)
+        entries.append((reported.organization.encode(), encode(event)))
+    return entries
+
+
+def _bare_disk(root: Path, groups: list[list[Usage]]) -> float:
+    """Only the writes and syncs, of bytes that are ready."""
+    emitter = new_emitter_id()
+    ready = [frame_group(_encoded(g, emitter), 0, position=0, seed=0) for g in groups]
+    with _fresh_file(root) as file:
+        began = perf_counter()
+        for data in ready:
+            os.write(file.fileno(), data)
+            os.fdatasync(file.fileno())
+        return perf_counter() - began
+
+
+def _bare(root: Path, groups: list[list[Usage]]) -> float:
+    """Validating and encoding too, with nothing around it."""
+    emitter = new_emitter_id()
+    with _fresh_file(root) as file:
+        began = perf_counter()
+        for group in groups:
+            data = b"".join(value for _key, value in _encoded(group, emitter))
+            os.write(file.fileno(), data)
+            os.fdatasync(file.fileno())
+        return perf_counter() - began
+
+
+def _emit(root: Path, groups: list[list[Usage]], *, is_away: bool) -> float:
+    """Until everything is durable; and on the log too unless that is away."""
+    log = DiscardingLog()
+
+    def open_log() -> MemoryLog:
+        if is_away:
+            raise OSError("away")
+        return log
+
+    with tempfile.TemporaryDirectory(dir=root) as spool:
+        settings = EmitterSettings(first_backoff_s=1.0)
+        emitter = Emitter(open_log, Path(spool), settings=settings)
+        began = perf_counter()
+        for group in groups:
+            emitter.emit_many(group)
+        assert is_away or emitter.flush(60)
+        took = perf_counter() - began
+        emitter.close(0.0 if is_away else 10.0)
+    return took
+
+
+def _emit_one_by_one(root: Path, usages: list[Usage], *, threads: int) -> float:
+    with tempfile.TemporaryDirectory(dir=root) as spool, ThreadPoolExecutor(threads) as pool:
+        emitter = Emitter(DiscardingLog().open, Path(spool))
+        began = perf_counter()
+        list(pool.map(emitter.emit, usages))
+        took = perf_counter() - began
+        emitter.close(10.0)
+    return took
+
+
+def _fresh_file(root: Path) -> tempfile._TemporaryFileWrapper[bytes]:
+    return tempfile.NamedTemporaryFile(dir=root, buffering=0)
