@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from sqlalchemy import Connection, text
 
-from tollkeeper.ledger.rows import ChargedBefore, ChargeRow
+from tollkeeper.ledger.rows import ChargedBefore, ChargeRow, PlainRow
 
 _COLUMNS = ", ".join(ChargeRow._fields)
 _MARKS = ", ".join("?" * len(ChargeRow._fields))
+
+_KEY = itemgetter(ChargeRow._fields.index("organization"), ChargeRow._fields.index("event_id"))
 
 # One parameter whatever the batch's size; the join goes through the primary key.
 _BEFORE = text(
@@ -24,11 +27,11 @@ _BEFORE = text(
 
 
 def insert_charges(
-    connection: Connection, generation: int, rows: Sequence[ChargeRow]
+    connection: Connection, generation: int, rows: Sequence[PlainRow]
 ) -> Mapping[tuple[str, str], ChargedBefore]:
     """See `port.LedgerTransaction.insert_charges`; this one is SQLite's.
 
-    Rows are handed to the driver as they are: SQLAlchemy's own executemany costs as much again.
+    Rows go to the driver as they are: SQLAlchemy's own executemany would cost as much again.
     """
     if not rows:
         return {}
@@ -39,6 +42,6 @@ def insert_charges(
     )
     if inserted.rowcount == len(rows):
         return {}
-    keys = json.dumps([(row.organization, row.event_id) for row in rows])
+    keys = json.dumps([_KEY(row) for row in rows])
     found = connection.execute(_BEFORE, {"keys": keys, "generation": generation})
     return {(row[0], row[1]): ChargedBefore(*row[2:]) for row in found}

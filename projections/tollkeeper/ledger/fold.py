@@ -8,15 +8,17 @@ rest into totals. The same records over the same view give the same changes, liv
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from operator import add
+from operator import itemgetter
 from typing import assert_never
+
+from msgspec.structs import astuple
 
 from tollkeeper.errors import BrokenInvariant, InvalidInput, Undecodable
 from tollkeeper.events.codec import Event, business_hash
 from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.quarantined import Cause
-from tollkeeper.events.usage import UsageRecorded
+from tollkeeper.events.usage import TOKEN_TYPES, UsageRecorded
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, charge_term, fact_term
 from tollkeeper.ledger.fold_operator import fold_prices, note_decision
 from tollkeeper.ledger.fold_organization import OrganizationFold
@@ -29,14 +31,16 @@ from tollkeeper.ledger.letters import (
     letter_of_usage,
 )
 from tollkeeper.ledger.rows import (
-    COUNTS_AND_PARTS,
+    COUNTS,
+    PARTS,
     ChargedBefore,
     ChargeRow,
     Letter,
     LetterKey,
     Place,
+    PlainRow,
 )
-from tollkeeper.ledger.view import Changes, OrganizationTotals, View
+from tollkeeper.ledger.view import Changes, OrganizationTotals, SpendKey, View
 from tollkeeper.log.port import LogRecord
 from tollkeeper.money.amounts import MAX_NANOS
 from tollkeeper.money.instants import MICROS_PER_DAY
@@ -48,6 +52,17 @@ FUTURE_TOLERANCE_MICROS = 5 * 60 * 1_000_000
 
 Outcome = Event | InvalidInput
 """What decoding a record gave: an event, or the error that names field and rule."""
+
+
+_SPEND = itemgetter(
+    *map(
+        ChargeRow._fields.index,
+        ("organization", "period_start", "occurred_at", "member", "surface", "model"),
+    )
+)
+_FACT = itemgetter(
+    *map(ChargeRow._fields.index, ("payload_hash", "charge_nanos", "log_partition", "log_offset"))
+)
 
 
 class Fold:
@@ -87,14 +102,9 @@ class Fold:
         `open_letters` answers which of these usage events have an open letter in the ledger.
         """
         candidates, self.changes.charges = self.changes.charges, []
-        for row in candidates:
-            first = before.get((row.organization, row.event_id))
-            if first is None or (first.log_partition, first.log_offset) == row[-3:-1]:
-                self._charge(row)
-            elif first.payload_hash == row.payload_hash:
-                self._duplicate(row)
-            else:
-                self._conflict(row, first)
+        if before:
+            candidates = self._new_ones(candidates, before)
+        self._charge(candidates)
         self._drop_repeated_letters(open_letters)
         return self.changes
 
@@ -113,32 +123,13 @@ class Fold:
         period = period_at(usage.occurred_at)
         standing = self.view.members.get((usage.organization, usage.member))
         self.changes.charges.append(
-            ChargeRow(
-                usage.organization,
-                usage.event_id,
+            (
+                *astuple(usage),
                 business_hash(usage),
-                usage.member,
-                usage.surface,
-                usage.model,
-                usage.service_tier,
-                usage.speed,
-                usage.region,
-                usage.usage_source,
-                usage.request_id,
-                usage.hold_id,
-                usage.emitter,
-                usage.sequence,
-                usage.occurred_at,
                 record.appended_at,
                 period.start_micros,
                 int(record.appended_at >= period.end_micros),
                 int(standing is None or standing.removed_at is not None),
-                usage.input_tokens,
-                usage.output_tokens,
-                usage.cache_read_tokens,
-                usage.cache_write_5m_tokens,
-                usage.cache_write_1h_tokens,
-                usage.web_search_requests,
                 *rated.parts,
                 rated.charge_nanos,
                 rated.publication_id,
@@ -153,7 +144,8 @@ class Fold:
     ) -> None:
         rated = self.view.cards[record.partition].rate(usage)
         if isinstance(rated, Rated):
-            problem, at_risk = None, rated.charge_nanos
+            problem: Problem | None = None
+            at_risk: int | None = rated.charge_nanos
         else:
             problem = Problem(Cause.UNPRICED, "model", rated.detail)
             at_risk = rated.amount_at_risk_nanos
@@ -262,33 +254,65 @@ class Fold:
         else:
             self._take_other(record, outcome, released)
 
-    def _charge(self, row: ChargeRow) -> None:
-        organization = self.view.organizations[row.organization]
-        if organization.charged_nanos + row.charge_nanos > MAX_NANOS:
-            raise BrokenInvariant(f"the charges of {row.organization} leave the range of 64 bits")
-        term = charge_term(row.payload_hash, row.charge_nanos, row.log_partition, row.log_offset)
-        organization.fingerprint = (organization.fingerprint + term) & MODULUS_MASK
-        organization.charged_events += 1
-        organization.charged_nanos += row.charge_nanos
+    def _new_ones(
+        self,
+        candidates: list[PlainRow],
+        before: Mapping[tuple[str, str], ChargedBefore],
+    ) -> list[PlainRow]:
+        """The candidates that were inserted; duplicates are counted, conflicts quarantined."""
+        new = []
+        for candidate in candidates:
+            row = ChargeRow(*candidate)
+            first = before[row.organization, row.event_id]
+            if (first.log_partition, first.log_offset) == (row.log_partition, row.log_offset):
+                new.append(candidate)
+            elif first.payload_hash == row.payload_hash:
+                self._duplicate(row)
+            else:
+                self._conflict(row, first)
+        return new
+
+    def _charge(self, rows: list[PlainRow]) -> None:
+        """Add up what was charged, by spend key and by organization."""
+        groups: dict[SpendKey, list[PlainRow]] = {}
+        for row in rows:
+            name, period_start, occurred_at, member, surface, model = _SPEND(row)
+            key = (name, period_start, occurred_at // MICROS_PER_DAY, member, surface, model)
+            group = groups.get(key)
+            if group is None:
+                groups[key] = [row]
+            else:
+                group.append(row)
+        for key, group in groups.items():
+            columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
+            self.changes.spend[key] = sums = (len(group), *map(sum, columns))
+            self._add_to_organization(key[0], len(group), sum(sums[-len(TOKEN_TYPES) :]), group)
+        self.changes.charges = rows
+        if self._released:
+            for row in map(ChargeRow._make, rows):
+                if row.released_offset is not None:
+                    self._close(self._released[row.log_partition, row.log_offset], "charged")
+
+    def _add_to_organization(
+        self, name: str, events: int, charged_nanos: int, group: list[PlainRow]
+    ) -> None:
+        organization = self.view.organizations[name]
+        organization.charged_events += events
+        organization.charged_nanos += charged_nanos
+        if organization.charged_nanos > MAX_NANOS:
+            raise BrokenInvariant(f"the charges of {name} leave the range of 64 bits")
         if organization.channel == "self_serve":
-            organization.used_nanos += row.charge_nanos
-        day = row.occurred_at // MICROS_PER_DAY
-        key = (row.organization, row.period_start, day, row.member, row.surface, row.model)
-        added = (1, *row[COUNTS_AND_PARTS])
-        changes = self.changes
-        summed = changes.spend.get(key)
-        changes.spend[key] = added if summed is None else tuple(map(add, summed, added))
-        changes.charges.append(row)
-        changes.organizations.add(row.organization)
-        if row.released_offset is not None:
-            self._close_released(row, "charged")
+            organization.used_nanos += charged_nanos
+        terms = sum(charge_term(*_FACT(row)) for row in group)
+        organization.fingerprint = (organization.fingerprint + terms) & MODULUS_MASK
+        self.changes.organizations.add(name)
 
     def _duplicate(self, row: ChargeRow) -> None:
         self.view.organizations[row.organization].duplicate_events += 1
         self.changes.organizations.add(row.organization)
         self.changes.duplicates += 1
         if row.released_offset is not None:
-            self._close_released(row, "duplicate")
+            self._close(self._released[row.log_partition, row.log_offset], "duplicate")
 
     def _conflict(self, row: ChargeRow, first: ChargedBefore) -> None:
         detail = (
@@ -310,9 +334,6 @@ class Fold:
     def _put(self, letter: Letter) -> None:
         self.view.letters[letter.place] = letter
         self.changes.letters[letter.place] = letter
-
-    def _close_released(self, row: ChargeRow, status: str) -> None:
-        self._close(self._released[row.log_partition, row.log_offset], status)
 
     def _close(self, released: Released, status: str) -> None:
         self._put(

@@ -8,7 +8,7 @@ import msgspec
 
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.events.usage import UsageRecorded
-from tollkeeper.ledger.rows import ChargeRow, Letter
+from tollkeeper.ledger.rows import COUNTS, ChargeRow, Letter
 from tollkeeper.log.port import LogRecord
 
 
@@ -79,7 +79,7 @@ def letter_of_conflict(record: LogRecord, row: ChargeRow, detail: str) -> Letter
         event_id=row.event_id,
         member=row.member,
         model=row.model,
-        counts=row[19:25],
+        counts=row[COUNTS],
         payload_hash=row.payload_hash,
         amount_at_risk_nanos=row.charge_nanos,
     )

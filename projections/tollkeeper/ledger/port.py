@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from tollkeeper.ledger.rows import ChargedBefore, ChargeRow, LetterKey, Place
+from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
 from tollkeeper.ledger.view import Changes, View, Wanted
 from tollkeeper.log.port import Log
 
@@ -56,7 +56,7 @@ class LedgerTransaction(Protocol):
         ...
 
     def insert_charges(
-        self, generation: int, rows: Sequence[ChargeRow]
+        self, generation: int, rows: Sequence[PlainRow]
     ) -> Mapping[tuple[str, str], ChargedBefore]:
         """Insert those whose (organization, event id) is new; of equal ids the first in `rows` wins.
 

@@ -15,7 +15,7 @@ from tollkeeper.ledger import barrier, loading, writing_changes
 from tollkeeper.ledger.charging import insert_charges
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.port import Move, Position
-from tollkeeper.ledger.rows import ChargedBefore, ChargeRow, LetterKey, Place
+from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
 from tollkeeper.ledger.tables import PROJECTIONS, consumer_offset, generation, organization
 from tollkeeper.ledger.view import Changes, View, Wanted
 from tollkeeper.log.port import Log
@@ -63,7 +63,7 @@ class SqlTransaction:
         return loading.load_view(self.connection, generation, wanted)
 
     def insert_charges(
-        self, generation: int, rows: Sequence[ChargeRow]
+        self, generation: int, rows: Sequence[PlainRow]
     ) -> Mapping[tuple[str, str], ChargedBefore]:
         """Insert those whose (organization, event id) is new."""
         return insert_charges(self.connection, generation, rows)

@@ -6,7 +6,7 @@ Instants are microseconds since the epoch, money is nano-USD. The write side's t
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, Table, Text
+from sqlalchemy import Column, Index, LargeBinary, PrimaryKeyConstraint, Table, Text
 
 from tollkeeper.events.usage import TOKEN_TYPES
 from tollkeeper.outbox.tables import Int64, metadata
@@ -33,7 +33,9 @@ def _int_key(name: str) -> Column[int]:
     return Column(name, Int64, primary_key=True, autoincrement=False)
 
 
-def _projection(name: str, *columns: Column[int] | Column[str] | Column[bytes]) -> Table:
+def _projection(
+    name: str, *columns: Column[int] | Column[str] | Column[bytes] | PrimaryKeyConstraint
+) -> Table:
     return Table(
         name,
         metadata,
@@ -140,32 +142,35 @@ credit = _projection(
 
 charge = _projection(
     "charge",
-    _key("organization"),
-    _key("event_id"),
-    Column("payload_hash", LargeBinary, nullable=False),
+    # First the usage event as it stands on the log, in its own order ...
+    Column("event_id", Text, primary_key=True),
+    Column("organization", Text, primary_key=True),
     Column("member", Text, nullable=False),
     Column("surface", Text, nullable=False),
     Column("model", Text, nullable=False),
+    *_counts(),
     Column("service_tier", Text, nullable=False),
     Column("speed", Text, nullable=False),
     Column("region", Text, nullable=False),
     Column("usage_source", Text, nullable=False),
     Column("request_id", Text),
     Column("hold_id", Text),
+    Column("occurred_at", Int64, nullable=False),
     Column("emitter", Text, nullable=False),
     Column("sequence", Int64, nullable=False),
-    Column("occurred_at", Int64, nullable=False),
+    # ... then what the fold adds.
+    Column("payload_hash", LargeBinary, nullable=False),
     Column("appended_at", Int64, nullable=False),
     Column("period_start", Int64, nullable=False),
     Column("is_late", Int64, nullable=False),  # 1: its period was over when it reached the log
     Column("is_member_unknown", Int64, nullable=False),  # 1: not (any more) a member: charged (R18)
-    *_counts(),
     *_parts(),
     Column("charge_nanos", Int64, nullable=False),  # the sum of the parts
     Column("publication_id", Text, nullable=False),  # the prices it was rated with
     Column("log_partition", Int64, nullable=False),
     Column("log_offset", Int64, nullable=False),
     Column("released_offset", Int64),  # of the QuarantineReleased that let it in, else null
+    PrimaryKeyConstraint("generation", "organization", "event_id"),
 )
 """One row a usage event, filled by UsageRecorded: dedupe, audit trail and source of every figure."""
 

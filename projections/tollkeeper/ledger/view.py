@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from tollkeeper.ledger.rows import (
     CapRow,
-    ChargeRow,
     CreditRow,
     DecidedRow,
     Letter,
     MemberRow,
     Place,
+    PlainRow,
     PublicationRow,
 )
 from tollkeeper.rating.card import RateCard
@@ -73,7 +73,7 @@ class View:
 class Changes:
     """What a batch changes. `charges` are candidates until the store has said which are new."""
 
-    charges: list[ChargeRow] = field(default_factory=list)
+    charges: list[PlainRow] = field(default_factory=list)
     organizations: set[str] = field(default_factory=set)
     members: dict[tuple[str, str], MemberRow] = field(default_factory=dict)
     caps: dict[tuple[str, str, str], CapRow] = field(default_factory=dict)
