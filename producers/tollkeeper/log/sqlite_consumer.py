@@ -175,10 +175,13 @@ class SqliteConsumer:
         positions = dict(self._positions)
         self._turn += 1
         records: list[LogRecord] = []
-        for _ in range(2):  # the second round gives away what short partitions left over
+        # The first round shares evenly, the second gives away what short partitions left over.
+        for is_shared_evenly in (True, False):
             for index in range(len(partitions)):
                 partition = partitions[(self._turn + index) % len(partitions)]
-                share = -(-(max_records - len(records)) // (len(partitions) - index))
+                share = max_records - len(records)
+                if is_shared_evenly:
+                    share = -(-share // (len(partitions) - index))
                 if share > 0:
                     taken = read_records(connection, partition, positions[partition], share)
                     positions[partition] += len(taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -35,7 +36,7 @@ def begin_writing(connection: sqlite3.Connection, deadline: float) -> None:
 
 def _cause_and_next_step(path: Path, error: sqlite3.Error | OSError) -> str:
     name = str(getattr(error, "sqlite_errorname", ""))
-    if not path.parent.is_dir():
+    if not os.path.lexists(path.parent):
         return f"the directory {path.parent} doesn't exist: create it or correct the path"
     if name.startswith("SQLITE_FULL") or getattr(error, "errno", None) == errno.ENOSPC:
         return f"the disk is full: free space in {path.parent}, then try again"

@@ -86,13 +86,15 @@ def verify_or_create(
 
 def _description(connection: sqlite3.Connection, path: Path) -> tuple[int, int] | None:
     """Partition count and format, or None for a file that is still empty."""
+    # Counted first: another process may make the tables between the two queries, and its mark, which
+    # comes with them in one transaction, is then seen.
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application == _APPLICATION_ID:
         row: tuple[int, int] = connection.execute(
             "SELECT partition_count, format FROM log"
         ).fetchone()
         return row
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables or application:
         raise InvalidInput("log", f"{path} is another program's SQLite file: correct the path")
     return None
