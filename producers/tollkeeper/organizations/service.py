@@ -1,0 +1,134 @@
+"""Handling an organization's commands: loads its history, decides, and hands over to the desk."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection
+
+from tollkeeper.errors import BrokenInvariant, InvalidInput
+from tollkeeper.events.codec import decode, encode
+from tollkeeper.events.ids import check_id, check_organization
+from tollkeeper.events.organization import OrganizationEvent, OrganizationFact
+from tollkeeper.events.refusal import Refusal
+from tollkeeper.log.partitioner import partition_for
+from tollkeeper.organizations.commands import (
+    AddMember,
+    BuyCredits,
+    Command,
+    CommandContext,
+    OpenOrganization,
+    RemoveMember,
+    SetCap,
+    SetRole,
+    TransferOwnership,
+    VoidCredits,
+)
+from tollkeeper.organizations.decide import Terms, decide
+from tollkeeper.organizations.state import OrganizationState, evolve
+from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Outcome
+from tollkeeper.outbox.store import Decided, read_stream
+from tollkeeper.outbox.streams import organization_stream
+
+
+class OrganizationCommands:
+    """The write side of organizations."""
+
+    def __init__(self, desk: CommandDesk) -> None:
+        self._desk = desk
+
+    def handle(self, command: Command, context: CommandContext) -> Outcome:
+        """Carry out a command once: Done, Pending (the log is away) or Refusal.
+
+        Raises InvalidInput for malformed ids and amounts, StoreUnavailable when SQL is away.
+        """
+        check_command(command, context)
+        stream = organization_stream(command.organization)
+        partition = partition_for(command.organization, self._desk.log.partition_count)
+
+        def decide_now(connection: Connection, now: int) -> Decision | Refusal:
+            state = load(connection, command.organization)
+            terms = Terms(
+                actor=context.actor,
+                command_id=context.command_id,
+                now=now,
+                occurred_at=context.occurred_at,
+                reference=context.reference,
+            )
+            decided = decide(command, state, terms)
+            if isinstance(decided, Refusal):
+                return decided
+            rows = [_row(stream, partition, event, now) for event in decided]
+            return Decision(rows, _answer(decided))
+
+        content = (command, context.actor, context.occurred_at, context.reference)
+        return self._desk.handle(
+            Ask(command.organization, context.command_id, content, stream, partition), decide_now
+        )
+
+
+def load(connection: Connection, organization: str) -> OrganizationState | None:
+    """The organization as of its last decided event; None when it was never opened."""
+    state: OrganizationState | None = None
+    for event in history(connection, organization):
+        state = evolve(state, event)
+    return state
+
+
+def history(connection: Connection, organization: str) -> list[OrganizationEvent]:
+    """Every decided event of the organization, in order."""
+    events: list[OrganizationEvent] = []
+    for row in read_stream(connection, organization_stream(organization)):
+        event = decode(row.value)
+        if not isinstance(event, OrganizationFact):
+            raise BrokenInvariant(f"{row.stream} holds a {type(event).__name__}")
+        events.append(event)
+    return events
+
+
+def check_command(command: Command, context: CommandContext) -> None:
+    """Refuse malformed ids and amounts before anything is looked up; names field and rule."""
+    check_organization("organization", command.organization)
+    check_id("actor", context.actor)
+    check_id("command_id", context.command_id)
+    match command:
+        case OpenOrganization():
+            check_id("owner", command.owner)
+        case AddMember() | RemoveMember() | SetRole() | TransferOwnership():
+            check_id("member", command.member)
+        case VoidCredits():
+            check_id("purchase_id", command.purchase_id)
+        case SetCap():
+            _check_cap(command)
+        case BuyCredits():
+            if type(command.credit_nanos) is not int:
+                raise InvalidInput("credit_nanos", "must be an integer")
+
+
+def _check_cap(command: SetCap) -> None:
+    if (command.scope == "member") != (command.member is not None):
+        raise InvalidInput("member", "must be given exactly for the cap of one member")
+    if (command.setting == "capped") != (command.cap_nanos is not None):
+        raise InvalidInput("cap_nanos", "must be given exactly for an amount")
+    if command.member is not None:
+        check_id("member", command.member)
+
+
+def _row(stream: str, partition: int, event: OrganizationEvent, now: int) -> Decided:
+    return Decided(
+        stream=stream,
+        version=event.version,
+        log_partition=partition,
+        record_key=event.organization.encode(),
+        value=encode(event),
+        command_id=event.command_id,
+        decided_at=now,
+    )
+
+
+def _answer(events: tuple[OrganizationEvent, ...]) -> dict[str, object]:
+    """What the caller hears: the organization, its new version, and each event's own fields."""
+    answer: dict[str, object] = {}
+    for event in events:
+        fields = msgspec.structs.asdict(event)
+        answer.update({"event": type(event).__name__, **fields})
+    return answer
