@@ -19,8 +19,12 @@ from support.traces import AZURE, MOONCAKE, require_trace
 
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.codec import encode
+from tollkeeper.events.prices import PricesPublished
+from tollkeeper.events.usage import SURFACES as ALL_SURFACES
 from tollkeeper.metering.usage import Prepared, Usage, recorded
 from tollkeeper.money.instants import MICROS_PER_DAY, parse_instant
+from tollkeeper.rating.card import RateCard, Rated
+from tollkeeper.rating.files import built_in_proposals
 from tollkeeper.workloads import shape
 from tollkeeper.workloads.event_ids import time_ordered_id
 from tollkeeper.workloads.population import MODELS, SURFACES
@@ -240,6 +244,41 @@ def test_what_is_made_up_is_fit_for_the_log(usages: list[Usage]) -> None:
         assert usage.event_id is not None
         prepared = Prepared(usage, usage.event_id, at(usage))
         encode(recorded(prepared, emitter="em-1", sequence=number))
+
+
+def built_in_card() -> RateCard:
+    """The card that a fresh installation publishes."""
+    card = RateCard.EMPTY
+    for proposal in built_in_proposals():
+        card = card.published(
+            PricesPublished(
+                publication_id=proposal.publication_id,
+                command_id="c-1",
+                actor="operator",
+                effective_from=proposal.effective_from,
+                source=proposal.source,
+                source_date=proposal.source_date,
+                prices=proposal.prices,
+                occurred_at=ENDING_AT,
+            )
+        )
+    return card
+
+
+def test_a_workload_knows_every_surface_and_every_model_with_a_built_in_price() -> None:
+    assert frozenset(SURFACES) == ALL_SURFACES
+    rows = (row for proposal in built_in_proposals() for row in proposal.prices)
+    assert {row.model for row in rows} == set(MODELS)
+
+
+def test_everything_made_up_has_a_built_in_price(usages: list[Usage]) -> None:
+    card = built_in_card()
+    for usage in usages:
+        assert usage.event_id is not None
+        event = recorded(Prepared(usage, usage.event_id, at(usage)), emitter="em-1", sequence=1)
+        assert isinstance(card.rate(event), Rated), event
+    variants = {(u.model, u.service_tier, u.speed, u.region) for u in usages}
+    assert len(variants) == 16 + 16 + len(US_MODELS) + len(FAST_MODELS)
 
 
 @pytest.mark.parametrize(("events", "days"), [(0, 1), (1, 1), (2, 3_660)])
