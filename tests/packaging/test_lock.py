@@ -15,8 +15,10 @@ def locked(text: str) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)
     for entry in entries[1:]:
-        name, version = re.match(r"([a-z0-9.-]+)==(\S+)", entry).groups()  # type: ignore[union-attr] # fails
-        found[name] = version, len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry))
+        pin = re.match(r"([a-z0-9.-]+)==(\S+)", entry)
+        assert pin, entry
+        hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry)
+        found[pin[1]] = pin[2], len(hashes)
     return found
 
 

@@ -20,10 +20,10 @@ HEAD_LINES = 10
 _DIRECTIVE = re.compile(
     r"#\s*(noqa|type:\s*ignore|pyright:\s*ignore|ruff:\s*noqa|pragma:\s*no cover)"
 )
-# What is ignored is named in brackets or after a colon; then, after another # or a dash, comes why.
+# What is ignored is named in brackets or after a colon; then, after another #, a dash or in parentheses, why.
 _REASONED = re.compile(
     r"#\s*(type:\s*ignore\[[\w, -]+\]|pyright:\s*ignore\[[\w, -]+\]|(ruff:\s*)?noqa:\s*[A-Z]+[0-9]+"
-    r"(,\s*[A-Z]+[0-9]+)*|pragma:\s*no cover)\s*(#|-|–|—|:)\s*\S+\s+\S+"
+    r"(,\s*[A-Z]+[0-9]+)*|pragma:\s*no cover)\s*(#|-|–|—|:|\()\s*\S+\s+\S+"
 )
 _LONG = re.compile(r"^# long: \S+", re.MULTILINE)
 
