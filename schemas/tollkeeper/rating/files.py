@@ -22,7 +22,7 @@ from tollkeeper.money.amounts import price_per_million_to_picos, price_per_unit_
 from tollkeeper.money.instants import parse_instant
 from tollkeeper.rating.publication import Proposal
 
-BUILT_IN = ("claude-2026-10-07.toml", "claude-2024-01-01.toml")
+BUILT_IN = ("claude-2026-10-07.toml", "claude-2023-01-01.toml")
 """The built-in price files, in the order in which they are published: an older price fills in before."""
 
 Price = Annotated[str, msgspec.Meta(max_length=40)]

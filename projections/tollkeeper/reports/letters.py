@@ -1,0 +1,136 @@
+"""Dead letters: what was quarantined, why, and how much money it may be about."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, select
+
+from tollkeeper.errors import InvalidInput, UnknownSchema
+from tollkeeper.events.display import as_document
+from tollkeeper.events.quarantined import RELEASABLE, Cause
+from tollkeeper.ledger.batch import decode_outcome
+from tollkeeper.ledger.generations import live_generation
+from tollkeeper.ledger.loading import letter_of_row
+from tollkeeper.ledger.rows import Letter, Place
+from tollkeeper.ledger.tables import COUNT_COLUMNS, dead_letter
+from tollkeeper.reports.documents import instant, money
+
+MAX_LISTED = 10_000
+"""How many letters a list reads at most; it says when there are more."""
+
+
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters are meant; None: any."""
+
+    cause: str | None = None
+    model: str | None = None
+    organization: str | None = None
+    status: str | None = "open"
+
+
+def letter_id(letter: Letter) -> str:
+    """The id that people use: partition and offset of the record."""
+    return f"{letter.log_partition}-{letter.log_offset}"
+
+
+def find_letters(
+    connection: Connection,
+    chosen: LetterFilter,
+    *,
+    after: Place = (-1, -1),
+    limit: int = MAX_LISTED,
+) -> list[Letter]:
+    """The letters that match, by place, behind the place `after`."""
+    if chosen.cause is not None and chosen.cause not in set(Cause):
+        raise InvalidInput("cause", f"must be one of {', '.join(Cause)}, not {chosen.cause!r}")
+    columns = dead_letter.c
+    conditions: list[ColumnElement[bool]] = [
+        columns.generation == live_generation(connection),
+        (columns.log_partition > after[0])
+        | ((columns.log_partition == after[0]) & (columns.log_offset > after[1])),
+    ]
+    for name in ("cause", "model", "organization", "status"):
+        wanted = getattr(chosen, name)
+        if wanted is not None:
+            conditions.append(columns[name] == wanted)
+    rows = connection.execute(
+        select(dead_letter)
+        .where(*conditions)
+        .order_by(columns.log_partition, columns.log_offset)
+        .limit(limit)
+    )
+    return [letter_of_row(row) for row in rows]
+
+
+def find_letter(connection: Connection, place: Place) -> Letter:
+    """One letter by its place; InvalidInput when none stands there."""
+    row = connection.execute(
+        select(dead_letter).where(
+            dead_letter.c.generation == live_generation(connection),
+            dead_letter.c.log_partition == place[0],
+            dead_letter.c.log_offset == place[1],
+        )
+    ).one_or_none()
+    if row is None:
+        raise InvalidInput("dead letter", f"there is none at {place[0]}-{place[1]}")
+    return letter_of_row(row)
+
+
+def letter_document(letter: Letter, *, with_raw: bool = False) -> dict[str, object]:
+    """One letter as the command line shows it; with its bytes (base64) and event when asked."""
+    document: dict[str, object] = {
+        "id": letter_id(letter),
+        "cause": str(letter.cause),
+        "field": letter.field,
+        "detail": letter.detail,
+        "status": letter.status,
+        "releasable": letter.cause in RELEASABLE,
+        "organization": letter.organization,
+        "event_id": letter.event_id,
+        "member": letter.member,
+        "model": letter.model,
+        "tokens": None
+        if letter.counts is None
+        else dict(zip(COUNT_COLUMNS, letter.counts, strict=True)),
+        **money("amount_at_risk", letter.amount_at_risk_nanos),
+        "appended_at": instant(letter.appended_at),
+        "closed_by": letter.closed_by,
+        "closed_reason": letter.closed_reason,
+    }
+    if with_raw:
+        document["raw_base64"] = b64encode(letter.raw).decode()
+        document["key_base64"] = (
+            None if letter.record_key is None else b64encode(letter.record_key).decode()
+        )
+        document["event"] = _event(letter.raw)
+    return document
+
+
+def group_letters(letters: list[Letter], by: list[str]) -> list[dict[str, object]]:
+    """Counts and known amounts at risk by cause, model or organization; the largest count first."""
+    groups: dict[tuple[str | None, ...], list[Letter]] = {}
+    for letter in letters:
+        key = tuple(
+            None if getattr(letter, name) is None else str(getattr(letter, name)) for name in by
+        )
+        groups.setdefault(key, []).append(letter)
+    return [
+        {
+            **dict(zip(by, key, strict=True)),
+            "count": len(group),
+            **money("amount_at_risk", sum(one.amount_at_risk_nanos or 0 for one in group)),
+            "unpriced": sum(one.amount_at_risk_nanos is None for one in group),
+        }
+        for key, group in sorted(groups.items(), key=lambda item: (-len(item[1]), str(item[0])))
+    ]
+
+
+def _event(raw: bytes) -> dict[str, object] | None:
+    """The event in the bytes, as far as it can be read."""
+    try:
+        outcome = decode_outcome(raw)
+    except UnknownSchema:
+        return None
+    return None if isinstance(outcome, InvalidInput) else as_document(outcome)
