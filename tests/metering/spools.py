@@ -26,7 +26,7 @@ def abandoned(spool: Path, records: int, settings: EmitterSettings = SMALL) -> l
 
 def segments(spool: Path) -> list[Path]:
     """The segment files of every emitter, oldest first."""
-    return sorted(spool.rglob("*.segment"))
+    return sorted(spool.glob("em-*/*.segment"))
 
 
 def frame_starts(segment: Path) -> list[int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from metering.fake_log import MemoryLog, assert_no_gaps, ids_on, usage, usages_on
+from metering.spools import segments
 from support.waiting import eventually
 
 from tollkeeper.errors import InvalidInput, LogUnavailable, Misuse
@@ -130,18 +132,21 @@ def test_an_invalid_usage_of_one_caller_does_not_touch_the_others_in_its_group(
     emitter = Emitter(log.open, tmp_path, sync=sync)
     outcomes: list[str] = []
 
-    def emit(number: int) -> None:
+    def emit(numbers: list[int]) -> None:
         try:
-            outcomes.append(emitter.emit(usage(number)))
+            outcomes.extend(emitter.emit_many(usage(number) for number in numbers))
         except InvalidUsage:
             outcomes.append("invalid")
 
-    threads = [threading.Thread(target=emit, args=(n,)) for n in (0, 1, -1, 2)]
-    threads[0].start()
-    eventually(lambda: next(iter(tmp_path.rglob("*.segment")), None), what="the first write")
-    for thread in threads[1:]:
+    # One call a turn, so that the invalid one is in the group before a valid one.
+    calls = [[0], [1], [9, -1], [2]]
+    threads = [threading.Thread(target=emit, args=(numbers,)) for numbers in calls]
+    waiting = 0
+    for thread, numbers in zip(threads, calls, strict=True):
         thread.start()
-    eventually(lambda: emitter.stats().waiting_records == 4, what="four in one group")
+        waiting += len(numbers)
+        eventually(partial(_are_waiting, emitter, waiting))
+        eventually(lambda: segments(tmp_path), what="the first group is being written")
     gate.set()
     for thread in threads:
         thread.join(10)
@@ -161,7 +166,7 @@ def test_emit_returns_only_after_the_sync(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=emit)
     thread.start()
-    eventually(lambda: any(p.stat().st_size for p in tmp_path.rglob("*.segment")))
+    eventually(lambda: any(p.stat().st_size for p in segments(tmp_path)))
     assert not returned.wait(0.05)
     gate.set()
     thread.join(10)
@@ -218,7 +223,7 @@ def test_sent_segments_are_deleted(tmp_path: Path) -> None:
         for n in range(50):
             emitter.emit(usage(n))
         assert emitter.flush(10)
-        eventually(lambda: len(list(tmp_path.rglob("*.segment"))) == 1)
+        eventually(lambda: len(segments(tmp_path)) == 1)
         assert emitter.stats().spooled_bytes < 1_000
 
 
@@ -325,6 +330,10 @@ def test_more_usages_at_once_than_memory_may_hold_are_refused(tmp_path: Path) ->
 def test_every_bound_must_be_positive(name: str) -> None:
     with pytest.raises(Misuse, match=name):
         EmitterSettings(**{name: 0})
+
+
+def _are_waiting(emitter: Emitter, records: int) -> bool:
+    return emitter.stats().waiting_records == records
 
 
 def _wait(gate: threading.Event) -> None:

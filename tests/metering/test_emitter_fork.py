@@ -106,6 +106,23 @@ def test_forked_while_threads_emit(tmp_path: Path) -> None:
     log.close()
 
 
+def test_forked_while_every_lock_is_held(tmp_path: Path) -> None:
+    log = MemoryLog()
+    emitter = Emitter(log.open, tmp_path, settings=SETTINGS)
+    emitter.emit(usage())
+    engine = emitter.start()
+
+    def work() -> None:
+        signal.alarm(20)  # instead of waiting for ever
+        emitter.emit(usage())
+        assert emitter.close(10)
+
+    with emitter._lock, engine.intake._changed, engine.sender._changed:
+        child = in_child(work)
+    assert ended(child) == 0
+    assert emitter.close(10)
+
+
 def test_the_parents_lock_is_free_once_it_dies_although_its_child_lives(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     to_child, from_parent = os.pipe()

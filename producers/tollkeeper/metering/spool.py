@@ -280,7 +280,8 @@ def spooled_bytes(spool_dir: Path, *, without: frozenset[str]) -> int:
         if path.name in without:
             continue
         try:
-            total += sum(entry.stat().st_size for entry in os.scandir(path))
+            with os.scandir(path) as entries:
+                total += sum(entry.stat().st_size for entry in entries)
         except FileNotFoundError:
             continue  # drained and deleted meanwhile
     return total
