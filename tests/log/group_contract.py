@@ -213,6 +213,22 @@ class GroupContract:
                 "the return",
             )
 
+    def test_a_member_stopped_past_its_session_finds_itself_expelled_when_nobody_else_noticed(
+        self, make_log: LogMaker
+    ) -> None:
+        with make_log.child("member", "fold") as child:
+            eventually(lambda: are_shared_out([child]), SETTLED_S, what="the start")
+            epoch = child.assignment_epoch
+            child.send_signal(signal.SIGSTOP)
+            session_over_at = time.monotonic() + 1.5 * self.session_timeout_s
+            eventually(lambda: time.monotonic() > session_over_at, what="the session's end")
+            child.send_signal(signal.SIGCONT)
+            eventually(
+                lambda: child.assignment_epoch > epoch and are_shared_out([child]),
+                SETTLED_S,
+                what="the return",
+            )
+
     def test_a_member_that_stops_polling_is_expelled_though_its_heartbeats_go_on(
         self, make_log: LogMaker
     ) -> None:
@@ -247,7 +263,8 @@ class GroupContract:
     ) -> None:
         log = make_log()
         one, other = make_log.consumer(), make_log.consumer()
-        settle([one, other], lambda: one.assignment and are_shared_out([one, other]))
+        settle_in_new_epoch([one, other])
+        assert one.assignment and other.assignment
         everything = dict.fromkeys(range(PARTITIONS), 7)
         one.commit(everything)
         eventually(lambda: log.committed("fold") == dict.fromkeys(one.assignment, 7))

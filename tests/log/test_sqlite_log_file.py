@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -44,10 +45,24 @@ def test_every_handle_that_creates_the_file_at_once_gets_the_same_log(tmp_path: 
     for attempt in range(20):
         logs = [SqliteLog(tmp_path / f"{attempt}.db") for _ in range(6)]
         with ThreadPoolExecutor(len(logs)) as threads:
-            identities = list(threads.map(lambda log: log.identity, logs))
+            offsets = list(threads.map(lambda log: log.append(numbered(0, 1)), logs))
+            identities = set(threads.map(lambda log: log.identity, logs))
         for log in logs:
             log.close()
-        assert len(set(identities)) == 1
+        assert sorted(offsets) == [[n] for n in range(6)]
+        assert len(identities) == 1
+
+
+def test_opening_waits_for_another_process_that_is_creating_the_file(path: Path) -> None:
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as creator,
+        closing(SqliteLog(path)) as log,
+    ):
+        creator.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.2, lambda: creator.execute("ROLLBACK"))
+        timer.start()
+        assert log.append(numbered(0, 1)) == [0]
+        timer.join()
 
 
 def test_appended_at_comes_from_the_clock_once_per_append(path: Path) -> None:

@@ -139,7 +139,6 @@ class SqliteConsumer:
             return None
         if standing.assigned_epoch == standing.group_epoch != self._group_epoch:
             self._assignment = sqlite_group.owned_partitions(connection, self._group, self._member)
-            self._positions = {}
             self._assignment_epoch += 1
             self._group_epoch = standing.group_epoch
         records = self._fetch(connection, max_records)
