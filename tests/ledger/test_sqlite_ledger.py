@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledger.contract import LedgerContract
 
-from tollkeeper.ledger.migrate import is_current, migrate
+from tollkeeper.ledger.migrate import HEAD, is_current, migrate, newest_script
 from tollkeeper.ledger.rows import ChargeRow
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import charge
@@ -57,3 +57,7 @@ def test_the_database_is_durable_and_strict(tmp_path: Path) -> None:
     strict = {row[1]: row[5] for row in tables if row[1] in metadata.tables}
     assert strict == dict.fromkeys(metadata.tables, 1)
     ledger.close()
+
+
+def test_the_head_that_the_code_names_is_the_newest_script() -> None:
+    assert newest_script() == HEAD

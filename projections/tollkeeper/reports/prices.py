@@ -39,7 +39,7 @@ def prices_in_force(
     """Every price in force at an instant: pico-USD a unit, and USD per million (per search)."""
     card = RateCard(event for event, withdrawn in _publications(connection) if not withdrawn)
     rows = []
-    for key in card.keys():
+    for key in card.variants():
         if model is not None and key[0] != model:
             continue
         for row in card.prices_at(key, at):

@@ -101,7 +101,7 @@ def _rows(
     connection: Connection, number: int, name: str, period: Period, by: str | None
 ) -> list[SpendRow]:
     sums = [_sum(column) for column in ("events", *COUNT_COLUMNS, *NANOS_COLUMNS)]
-    statement: Select[Any] = select(*sums)
+    statement: Select[*tuple[Any, ...]] = select(*sums)
     if by is not None:
         statement = select(spend.c[by], *sums).group_by(spend.c[by]).order_by(spend.c[by])
     found = connection.execute(_of(statement, number, name, period))
@@ -122,9 +122,9 @@ def _by_token_type(
 ) -> list[SpendRow]:
     rows = []
     for token_type, count, nanos in zip(TOKEN_TYPES, COUNT_COLUMNS, NANOS_COLUMNS, strict=True):
-        statement: Select[Any] = select(_sum("events"), _sum(count), _sum(nanos)).where(
-            spend.c[count] > 0
-        )
+        statement: Select[*tuple[Any, ...]] = select(
+            _sum("events"), _sum(count), _sum(nanos)
+        ).where(spend.c[count] > 0)
         row = connection.execute(_of(statement, number, name, period)).one()
         events, quantity, charged = (int(str(value)) for value in row)
         if quantity:
@@ -136,7 +136,7 @@ def _sum(column: str) -> ColumnElement[int]:
     return func.coalesce(func.sum(spend.c[column]), 0)
 
 
-def _of(statement: Select[Any], number: int, name: str, period: Period) -> Select[Any]:
+def _of(statement: Select[*tuple[Any, ...]], number: int, name: str, period: Period) -> Select[Any]:
     return statement.where(
         spend.c.generation == number,
         spend.c.organization == name,

@@ -134,7 +134,7 @@ class RateCard:
                 return tuple(_row(key, band) for band in reversed(segment.bands))
         return ()
 
-    def keys(self) -> tuple[ModelKey, ...]:
+    def variants(self) -> tuple[ModelKey, ...]:
         """Every model and variant that ever had a price."""
         return tuple(sorted(self._segments))
 

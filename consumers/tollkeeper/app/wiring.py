@@ -1,0 +1,148 @@
+"""The composition root: which adapter stands behind which port. The only place that knows them all."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
+
+from sqlalchemy import Engine, inspect, select, text
+
+from tollkeeper.app.settings import Settings
+from tollkeeper.errors import StoreUnavailable
+from tollkeeper.events.ids import now_micros
+from tollkeeper.ledger.barrier import records_behind
+from tollkeeper.ledger.migrate import HEAD, migrate
+from tollkeeper.ledger.store import SqlLedger
+from tollkeeper.ledger.tables import generation
+from tollkeeper.log.sqlite import SqliteLog
+from tollkeeper.metering.emitter import Emitter
+from tollkeeper.operations.prices import PriceCommands
+from tollkeeper.operations.quarantine import QuarantineCommands
+from tollkeeper.organizations.service import OrganizationCommands
+from tollkeeper.outbox.database import open_engine, reading
+from tollkeeper.outbox.deciding import CommandDesk, Outcome, Pending
+from tollkeeper.outbox.relay import Relay
+from tollkeeper.pipeline.loop import GROUP, Pipeline
+
+
+class App:
+    """Everything that one process needs, each part opened when it is first asked for."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = now_micros) -> None:
+        self.settings = settings
+        self.clock = clock
+
+    @cached_property
+    def log(self) -> SqliteLog:
+        """The embedded log."""
+        return SqliteLog(
+            self.settings.log_path, partitions=self.settings.partitions, clock=self.clock
+        )
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The database of write side and ledger."""
+        return open_engine(self.settings.sql)
+
+    @cached_property
+    def ledger(self) -> SqlLedger:
+        """The ledger on that database."""
+        return SqlLedger(self.engine)
+
+    @cached_property
+    def desk(self) -> CommandDesk:
+        """Where commands are decided."""
+        behind = partial(records_behind, self.engine, self.log, GROUP)
+        return CommandDesk(self.engine, self.log, behind=behind, clock=self.clock)
+
+    @property
+    def organizations(self) -> OrganizationCommands:
+        """Commands on organizations."""
+        return OrganizationCommands(self.desk)
+
+    @property
+    def prices(self) -> PriceCommands:
+        """Commands on prices."""
+        return PriceCommands(self.desk)
+
+    @property
+    def quarantine(self) -> QuarantineCommands:
+        """Commands on dead letters."""
+        return QuarantineCommands(self.desk)
+
+    @property
+    def relay(self) -> Relay:
+        """Brings decided events to the log."""
+        return Relay(self.engine, self.log)
+
+    def emitter(self) -> Emitter:
+        """A new emitter on this home's spool; close it."""
+        settings = self.settings
+        return Emitter(
+            lambda: SqliteLog(settings.log_path, partitions=settings.partitions),
+            settings.spool_dir,
+        )
+
+    def pipeline(self) -> Pipeline:
+        """A new member of the consumer group; close it."""
+        return Pipeline(self.log, self.ledger, monotonic=time.monotonic)
+
+    def ensure_ready(self) -> list[Outcome]:
+        """Everything that a home needs, made where it is missing; nothing when it is all there.
+
+        Two processes may do it at once: one of them waits.
+        """
+        with self._setup_lock():
+            if not self._is_migrated():
+                migrate(self.engine)
+            with reading(self.engine) as connection:
+                has_generation = connection.execute(select(generation.c.generation)).first()
+            if has_generation is None:
+                self.ledger.begin_generation(
+                    self.clock(),
+                    partitions=self.log.partition_count,
+                    log_identity=self.log.identity,
+                )
+            if any(
+                records_behind(self.engine, self.log, GROUP, p)
+                for p in range(self.log.partition_count)
+            ):
+                return []  # SQL was restored: what was published is still to be folded
+            return self.prices.ensure_built_in()
+
+    def close(self) -> None:
+        """Give everything back."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+        if "log" in self.__dict__:
+            self.log.close()
+
+    def _is_migrated(self) -> bool:
+        """Asked without Alembic, whose import takes longer than most commands."""
+        with reading(self.engine) as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return bool(found == HEAD)
+
+    @contextmanager
+    def _setup_lock(self) -> Iterator[None]:
+        home = self.settings.home
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            lock = (home / "setup.lock").open("a")
+        except OSError as error:
+            raise StoreUnavailable(
+                f"TOLLKEEPER_HOME {home} can't be written: {error.strerror}; name another folder"
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def still_pending(outcomes: list[Outcome]) -> bool:
+    """Whether some of these commands wait for the log."""
+    return any(isinstance(outcome, Pending) for outcome in outcomes)
