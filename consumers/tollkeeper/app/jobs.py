@@ -1,0 +1,130 @@
+"""What runs in the background: folding, relaying, draining dead processes' spools. One loop each."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from tollkeeper.app.wiring import App
+from tollkeeper.errors import Halted, Unavailable
+from tollkeeper.ledger.apply import FoldCounts
+from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.metering.drain import DrainResult, drain_spools
+from tollkeeper.outbox.database import reading
+from tollkeeper.pipeline.loop import PipelineSettings
+
+logger = logging.getLogger(__name__)
+
+RELAY_PAUSE_S = 0.2
+DRAIN_PAUSE_S = 5.0
+RETRY_PAUSE_S = 1.0
+NO_PROGRESS_S = 60.0
+DRAIN_TIMEOUT_S = 600.0
+
+Progress = Callable[[int], None]
+
+
+class CaughtUp(msgspec.Struct, frozen=True):
+    """What `consume --until-caught-up` did."""
+
+    counts: FoldCounts
+    relayed: int
+    drained: DrainResult
+    halted: dict[int, str]
+
+
+def consume(app: App, stop: threading.Event) -> FoldCounts:
+    """Fold until told to stop; a service that is away is waited for."""
+    counts = FoldCounts()
+    while not stop.is_set():
+        pipeline = app.pipeline()
+        try:
+            counts += pipeline.run(stop)
+        except Unavailable as away:
+            logger.warning("folding waits: %s", away)
+            counts += pipeline.totals
+            stop.wait(RETRY_PAUSE_S)
+        finally:
+            pipeline.close()
+    return counts
+
+
+def relay(app: App, stop: threading.Event) -> None:
+    """Bring decided events to the log until told to stop."""
+    while not stop.is_set():
+        try:
+            if app.relay.run_once():
+                continue
+            stop.wait(RELAY_PAUSE_S)
+        except Unavailable as away:
+            logger.warning("the relay waits: %s", away)
+            stop.wait(RETRY_PAUSE_S)
+
+
+def drain(app: App, stop: threading.Event) -> None:
+    """Send what dead processes left in this home's spool, until told to stop."""
+    while not stop.is_set():
+        result = drain_spools(app.settings.spool_dir, app.log, timeout_s=DRAIN_PAUSE_S)
+        if result.sent:
+            logger.info("sent %d usages of dead emitters", result.sent)
+        stop.wait(DRAIN_PAUSE_S)
+
+
+JOBS: dict[str, Callable[[App, threading.Event], object]] = {
+    "consume": consume,
+    "relay": relay,
+    "drain": drain,
+}
+
+
+def catch_up(app: App, stop: threading.Event, *, progress: Progress) -> CaughtUp:
+    """Drain, relay, and fold up to the log's end as it is read then.
+
+    Other members of the group may own some partitions: they are waited for, as long as somebody makes
+    progress. Raises Unavailable after `NO_PROGRESS_S` without any.
+    """
+    drained = drain_spools(app.settings.spool_dir, app.log, timeout_s=DRAIN_TIMEOUT_S)
+    relayed = app.relay.run_until_empty()
+    targets = app.log.end_offsets()
+    pipeline = app.pipeline()
+    try:
+        _fold_up_to(app, pipeline.step, pipeline.halted, targets, stop, progress)
+        halted = {partition: str(halt) for partition, halt in pipeline.halted.items()}
+        return CaughtUp(pipeline.totals, relayed, drained, halted)
+    finally:
+        pipeline.close()
+
+
+def _fold_up_to(
+    app: App,
+    step: Callable[[], FoldCounts],
+    halted: dict[int, Halted],
+    targets: dict[int, int],
+    stop: threading.Event,
+    progress: Progress,
+) -> None:
+    last = lag = _lag(app, targets, halted)
+    idle_steps = 0
+    while lag and not stop.is_set():
+        progress(step().records)
+        lag = _lag(app, targets, halted)
+        idle_steps = 0 if lag < last else idle_steps + 1
+        last = lag
+        if idle_steps * PipelineSettings().poll_timeout_s > NO_PROGRESS_S:
+            raise Unavailable(
+                f"{lag} records aren't folded, and nobody made progress for {NO_PROGRESS_S:.0f} s: another "
+                "consumer holds their partitions; see `tollkeeper doctor`"
+            )
+
+
+def _lag(app: App, targets: dict[int, int], halted: dict[int, Halted]) -> int:
+    with reading(app.engine) as connection:
+        known = positions(connection, live_generation(connection))
+    return sum(
+        max(0, target - known[partition].next_offset)
+        for partition, target in targets.items()
+        if partition not in halted
+    )
