@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def in_child(work: Callable[[], object]) -> int:
         try:
             work()
             code = 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())  # nobody else would ever see it
+            raise
         finally:
             os._exit(code)
     return child
@@ -60,7 +64,7 @@ def test_parent_and_children_emit_under_their_own_ids(tmp_path: Path) -> None:
     assert emitter.close(20)
     log = SqliteLog(log_file)
     events = usages_on(log)
-    assert sorted(event.event_id for event in events) == sorted(accepted)
+    assert {event.event_id for event in events} == set(accepted)
     assert len({event.emitter for event in events}) == 4
     assert_no_gaps(events)
     assert list(spool.iterdir()) == []
@@ -133,8 +137,12 @@ def test_the_parents_lock_is_free_once_it_dies_although_its_child_lives(tmp_path
         log.is_away = True
         emitter = Emitter(log.open, spool)
         emitter.emit(usage(event_id="of-the-parent"))
-        grandchild = in_child(lambda: os.read(to_child, 1))
-        os.write(say, f"{grandchild}\n".encode())
+
+        def live_on() -> None:
+            os.write(say, f"{os.getpid()}\n".encode())  # only now has the fork been left behind
+            os.read(to_child, 1)
+
+        in_child(live_on)
         os.kill(os.getpid(), signal.SIGKILL)
 
     child = in_child(parent)
@@ -182,7 +190,7 @@ def test_workers_forked_by_multiprocessing_share_a_preloaded_emitter(tmp_path: P
         worker.join(30)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     log = SqliteLog(log_file)
-    assert sorted(ids_on(log)) == sorted(f"worker-{w}-{n}" for w in range(3) for n in range(5))
+    assert set(ids_on(log)) == {f"worker-{w}-{n}" for w in range(3) for n in range(5)}
     assert emitter.close()
     log.close()
 

@@ -199,7 +199,9 @@ class Sender:
     def _failed(self, error: Exception, backoff_s: float) -> float:
         settings = self._settings
         self.failures += 1
-        _log.warning("send_failed failures=%d error=%r", self.failures, error)
+        # str, not repr: only that names the file of an OSError.
+        kind = type(error).__name__
+        _log.warning("send_failed failures=%d error=%s: %s", self.failures, kind, error)
         return min(settings.max_backoff_s, max(settings.first_backoff_s, backoff_s * 2))
 
     def _rest(self, backoff_s: float) -> None:

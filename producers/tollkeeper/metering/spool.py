@@ -13,7 +13,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
@@ -107,12 +107,13 @@ class SpoolDirectory:
     def create(cls, spool_dir: Path, emitter: str) -> SpoolDirectory:
         """A new directory, locked before anyone else can see it under its name."""
         spool_dir.mkdir(parents=True, exist_ok=True)
-        for _attempt in range(_CREATE_ATTEMPTS - 1):
-            try:
-                return cls._create(spool_dir, emitter)
-            except (FileNotFoundError, BlockingIOError):
-                continue  # another process took it for an unfinished one and swept it away
-        return cls._create(spool_dir, emitter)
+        with _guarding(spool_dir, fcntl.LOCK_SH):
+            for _attempt in range(_CREATE_ATTEMPTS - 1):
+                try:
+                    return cls._create(spool_dir, emitter)
+                except (FileNotFoundError, BlockingIOError):
+                    continue  # another process took it for an unfinished one and swept it away
+            return cls._create(spool_dir, emitter)
 
     @classmethod
     def _create(cls, spool_dir: Path, emitter: str) -> SpoolDirectory:
@@ -259,9 +260,35 @@ def emitter_directories(spool_dir: Path) -> Iterator[Path]:
             yield spool_dir / name
 
 
+@contextmanager
+def _guarding(spool_dir: Path, kind: int) -> Iterator[bool]:
+    """Keep those who create (shared) and those who sweep (exclusive) apart; whether it was free.
+
+    Nobody waits: a creator that a stopped sweeper stands in the way of goes on without.
+    """
+    guard = open_tracked(spool_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(guard, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        close_tracked(guard)
+
+
 def sweep_unfinished(spool_dir: Path) -> None:
     """Delete directories whose creator died before they got their name; they hold no record."""
-    for path in sorted(spool_dir.glob(f"{_NEW}*")):
+    unfinished = sorted(spool_dir.glob(f"{_NEW}*"))
+    if unfinished:
+        with _guarding(spool_dir, fcntl.LOCK_EX) as nobody_creates:
+            if nobody_creates:
+                _delete_unfinished(unfinished)
+
+
+def _delete_unfinished(unfinished: list[Path]) -> None:
+    for path in unfinished:
         directory = SpoolDirectory.take(path)
         try:
             if directory is not None:
