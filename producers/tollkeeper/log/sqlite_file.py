@@ -239,21 +239,12 @@ def _size(path: Path) -> int:
 
 _files: weakref.WeakSet[LogFile] = weakref.WeakSet()
 _files_lock = threading.Lock()
-_is_hooked = False
 
 
 def _remember(file: LogFile) -> None:
     """Have the file told of every fork in this process."""
-    global _is_hooked
     with _files_lock:
         _files.add(file)
-        if not _is_hooked:
-            os.register_at_fork(
-                before=_before_fork,
-                after_in_parent=_after_fork_in_parent,
-                after_in_child=_after_fork_in_child,
-            )
-            _is_hooked = True
 
 
 def _before_fork() -> None:
@@ -272,3 +263,12 @@ def _after_fork_in_child() -> None:
     for file in list(_files):
         file.after_fork_in_child()
     _files_lock.release()
+
+
+# At import, so that no fork can fall between one thread's registering and another's: then the hooks
+# behind the fork would run without the one before it.
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
