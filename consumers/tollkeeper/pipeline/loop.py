@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
-from tollkeeper.errors import Halted, LogDiverged, StoreUnavailable
+from tollkeeper.errors import Halted, LogDiverged, LogUnavailable, StoreUnavailable
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.apply import FoldCounts, fold_round
 from tollkeeper.ledger.batch import prepare, rounds
@@ -27,12 +28,16 @@ GROUP = "tollkeeper"
 
 
 class PipelineSettings(msgspec.Struct, frozen=True):
-    """`max_records` bounds a batch, `linger_s` how long it may stay open for more."""
+    """`max_records` bounds a batch, `linger_s` how long it may stay open for more.
+
+    `commit_interval_s` is how often, at most, progress is published on the log for lag tools.
+    """
 
     group: str = GROUP
     max_records: int = 5_000
     linger_s: float = 0.25
     poll_timeout_s: float = 0.25
+    commit_interval_s: float = 1.0
 
 
 class Pipeline:
@@ -54,6 +59,8 @@ class Pipeline:
         self._epoch = -1
         self._generation = 0
         self._next: dict[int, int] = {}
+        self._uncommitted: dict[int, int] = {}
+        self._committed_at = monotonic()
         self.halted: dict[int, Halted] = {}
         """Partitions that this member stopped by name; the others go on."""
         self.totals = FoldCounts()
@@ -71,6 +78,7 @@ class Pipeline:
             self._adopt()
             return FoldCounts()
         if not records:
+            self._commit_to_log(self._settings.commit_interval_s)
             return FoldCounts()
         with paused_collector():
             counts = self._fold(records)
@@ -79,6 +87,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
+        with suppress(LogUnavailable):  # only lag tools would miss it
+            self._commit_to_log(0.0)
         self._consumer.close()
 
     def _collect(self) -> list[LogRecord]:
@@ -123,8 +133,8 @@ class Pipeline:
             total += counts
             ends = {partition: taken[partition][-1][0].next_offset for partition in taken}
             self._next.update(ends)
-            self._consumer.commit(ends)
-            failpoint("pipeline.after_log_commit")
+            self._uncommitted.update(ends)
+        self._commit_to_log(self._settings.commit_interval_s)
         for partition, halt in prepared.halted.items():
             self._halt(partition, halt)
         return total
@@ -132,7 +142,7 @@ class Pipeline:
     def _adopt(self) -> None:
         """Take up the owned partitions at the positions that SQL knows."""
         self._epoch = self._consumer.assignment_epoch
-        self._next = {}
+        self._next, self._uncommitted = {}, {}
         self._ledger.raise_barriers(self._log, self._settings.group)
         with self._ledger.transaction() as transaction:
             self._generation = transaction.live_generation()
@@ -147,6 +157,14 @@ class Pipeline:
             if partition not in self.halted:
                 self._next[partition] = position.next_offset
                 self._consumer.seek(partition, position.next_offset)
+
+    def _commit_to_log(self, interval_s: float) -> None:
+        """Publish progress for lag tools, at most once an interval: the truth is in SQL."""
+        now = self._monotonic()
+        if self._uncommitted and now - self._committed_at >= interval_s:
+            self._consumer.commit(self._uncommitted)
+            self._uncommitted, self._committed_at = {}, now
+            failpoint("pipeline.after_log_commit")
 
     def _halt(self, partition: int, halt: Halted) -> None:
         self._next.pop(partition, None)

@@ -10,8 +10,8 @@ from tollkeeper.events.ids import check_id
 from tollkeeper.events.organization import OPERATOR
 from tollkeeper.events.prices import PriceEvent, PricesPublished, PricesWithdrawn
 from tollkeeper.events.refusal import Reason, Refusal
-from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Done, Outcome
 from tollkeeper.outbox.database import reading
+from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Done, Outcome
 from tollkeeper.outbox.store import Decided, count_waiting, newest_version, read_stream
 from tollkeeper.outbox.streams import prices_stream
 from tollkeeper.rating.files import built_in_proposals

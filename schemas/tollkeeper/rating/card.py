@@ -122,8 +122,8 @@ class RateCard:
             return self._unpriced(usage, missing)
         # Half to even: 499 and the parity of the quotient carry over exactly where rounding goes up.
         a, b, c, d, e, f = [
-            ((picos := count * price) + 499 + (picos // 1_000 & 1)) // 1_000
-            for count, price in zip(counts, band.picos, strict=True)
+            count and ((picos := count * price) + 499 + (picos // 1_000 & 1)) // 1_000
+            for count, price in zip(counts, band.picos)  # noqa: B905  # both have six; a check costs
         ]
         return Rated((a, b, c, d, e, f), a + b + c + d + e + f, segment.publication_id)
 
