@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Row, Table, insert, select
 from support.events import NOON, prices
 
 from tollkeeper.errors import BrokenInvariant, Misuse
@@ -35,10 +36,43 @@ GENERATION = 1
 def charge_row(event_id: str, offset: int, **fields: object) -> ChargeRow:
     """A charge of 3,000,000 nano-USD at (0, offset)."""
     row = ChargeRow(
-        "acme", event_id, b"h" * 16, "ann", "web", "m", "standard", "standard", "global", "reported",
-        None, None, "em-1", 1, NOON, NOON, NOON, 0, 0,
-        1_000, 100, 0, 0, 0, 0, 2_000_000, 1_000_000, 0, 0, 0, 0, 3_000_000, "p-1", 0, offset, None,
-    )  # fmt: skip
+        event_id=event_id,
+        organization="acme",
+        member="ann",
+        surface="web",
+        model="m",
+        input_tokens=1_000,
+        output_tokens=100,
+        cache_read_tokens=0,
+        cache_write_5m_tokens=0,
+        cache_write_1h_tokens=0,
+        web_search_requests=0,
+        service_tier="standard",
+        speed="standard",
+        region="global",
+        usage_source="reported",
+        request_id=None,
+        hold_id=None,
+        occurred_at=NOON,
+        emitter="em-1",
+        sequence=1,
+        payload_hash=b"h" * 16,
+        appended_at=NOON,
+        period_start=NOON,
+        is_late=0,
+        is_member_unknown=0,
+        input_nanos=2_000_000,
+        output_nanos=1_000_000,
+        cache_read_nanos=0,
+        cache_write_5m_nanos=0,
+        cache_write_1h_nanos=0,
+        web_search_nanos=0,
+        charge_nanos=3_000_000,
+        publication_id="p-1",
+        log_partition=0,
+        log_offset=offset,
+        released_offset=None,
+    )
     return row._replace(**fields)  # type: ignore[arg-type]  # a test names any column
 
 
@@ -282,6 +316,6 @@ class LedgerContract(ABC):
         assert [row.generation for row in self.rows(ledger, generation)] == [GENERATION]
 
     @staticmethod
-    def rows(ledger: SqlLedger, table: object) -> list[object]:
+    def rows(ledger: SqlLedger, table: Table) -> list[Row[Any]]:
         with reading(ledger.engine) as connection:
-            return list(connection.execute(select(table)))  # type: ignore[call-overload]  # any table
+            return list(connection.execute(select(table)))
