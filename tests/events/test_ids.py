@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -44,9 +45,8 @@ def _ones(count: int) -> bytes:
     st.lists(st.integers(0, 50 * MILLISECOND), min_size=2, max_size=50),
     st.randoms(use_true_random=False),
 )
-def test_ids_grow_strictly_whatever_the_clock_does(times: list[int], random: object) -> None:
-    entropy: Callable[[int], bytes] = random.randbytes  # type: ignore[attr-defined]
-    ids = TimeOrderedIds(_clock(*times), entropy)
+def test_ids_grow_strictly_whatever_the_clock_does(times: list[int], random: Random) -> None:
+    ids = TimeOrderedIds(_clock(*times), random.randbytes)
     made = [ids.next_hex() for _ in times]
     assert all(one < other for one, other in pairwise(made))
 

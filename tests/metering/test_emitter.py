@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from metering.fake_log import MemoryLog, assert_no_gaps, ids_on, usage, usages_on
@@ -19,6 +19,7 @@ from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.sqlite import SqliteLog
 from tollkeeper.metering.emitter import Emitter, EmitterSettings, InvalidUsage
 from tollkeeper.metering.spool import emitter_directories
+from tollkeeper.metering.usage import Usage
 
 QUICK = EmitterSettings(first_backoff_s=0.005, max_backoff_s=0.02, full_timeout_s=0.2)
 
@@ -116,7 +117,7 @@ def test_an_invalid_usage_is_named_and_nothing_of_its_call_is_accepted(
 
 def test_what_is_no_usage_is_refused(tmp_path: Path) -> None:
     with Emitter(MemoryLog().open, tmp_path) as emitter, pytest.raises(InvalidUsage) as refused:
-        emitter.emit({"organization": "acme"})  # type: ignore[arg-type]
+        emitter.emit(cast("Usage", {"organization": "acme"}))
     assert refused.value.field == "usage"
 
 

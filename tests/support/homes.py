@@ -1,0 +1,95 @@
+"""A whole embedded Tollkeeper in a folder: for tests that run the real thing, in and out of process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.project import ROOT
+
+from tollkeeper.app.jobs import CaughtUp, catch_up
+from tollkeeper.app.settings import load_settings
+from tollkeeper.app.wiring import App
+from tollkeeper.failpoints import VARIABLE
+from tollkeeper.metering.usage import Usage
+from tollkeeper.organizations.commands import Command, CommandContext
+from tollkeeper.outbox.deciding import Done
+
+KILLED = -9
+CHILD_TIMEOUT_S = 120
+
+
+@contextmanager
+def opened_app(home: Path) -> Iterator[App]:
+    """The app on this home, set up, in this process."""
+    app = App(load_settings({"TOLLKEEPER_HOME": str(home)}))
+    try:
+        app.ensure_ready()
+        yield app
+    finally:
+        app.close()
+
+
+def handle(app: App, *commands: Command) -> None:
+    """Carry the commands out as the operator; each must be done."""
+    for number, command in enumerate(commands):
+        key = f"test-{type(command).__name__}-{number}"
+        context = CommandContext(actor="operator", command_id=key)
+        outcome = app.organizations.handle(command, context)
+        assert isinstance(outcome, Done), outcome
+
+
+def emit(app: App, usages: Iterable[Usage]) -> None:
+    """Accept the usages and bring them to the log."""
+    with app.emitter() as emitter:
+        emitter.emit_many(list(usages))
+        assert emitter.flush(60)
+
+
+def fold(app: App) -> CaughtUp:
+    """Fold up to the log's end."""
+    return catch_up(app, threading.Event(), progress=lambda _records: None)
+
+
+def environment(home: Path, failpoints: str = "") -> dict[str, str]:
+    """The environment of a child on this home; it finds the sources whether installed or not."""
+    roots = ("schemas", "producers", "projections", "consumers")
+    return {
+        **os.environ,
+        "TOLLKEEPER_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in roots),
+        VARIABLE: failpoints,
+    }
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line as a child process would be started."""
+    return [sys.executable, "-c", "from tollkeeper.app.cli import main; main()", *arguments]
+
+
+def run(home: Path, *arguments: str, failpoints: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line in a child process to its end."""
+    return subprocess.run(
+        command(*arguments),
+        env=environment(home, failpoints),
+        capture_output=True,
+        text=True,
+        timeout=CHILD_TIMEOUT_S,
+        check=False,
+    )
+
+
+def start(home: Path, *arguments: str, failpoints: str = "") -> subprocess.Popen[str]:
+    """Start the command line in a child process."""
+    return subprocess.Popen(
+        command(*arguments),
+        env=environment(home, failpoints),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
