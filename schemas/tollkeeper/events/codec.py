@@ -114,8 +114,9 @@ def decode(value: bytes) -> Event:
 
 
 def _build_usage(values: Values) -> Event:
-    event = UsageRecorded(**values)
-    if not usage_holds(*values.values()):
+    fields = values.values()
+    event = UsageRecorded(*fields)
+    if not usage_holds(*fields):
         check_event(event)
     return event
 

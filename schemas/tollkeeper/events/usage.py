@@ -22,12 +22,14 @@ MAX_COUNT = 1_000_000_000
 MAX_SEQUENCE = 2**62
 
 
-class UsageRecorded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class UsageRecorded(msgspec.Struct, frozen=True, gc=False):
     """One model call's consumption. `event_id` is the idempotency key within the organization.
 
     Counts lie in 0..MAX_COUNT. `occurred_at` is in microseconds since the epoch. `emitter` and
     `sequence` say who reported it and as its how-manieth for this organization, from 1, without
     gaps; they are no part of the business content: another emitter may report the same usage again.
+    The fields stand in the order of the Avro schema, by which a decoded body fills them; none has a
+    default, since an event states all that it says.
     """
 
     event_id: str
@@ -35,18 +37,18 @@ class UsageRecorded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     member: str
     surface: str
     model: str
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    web_search_requests: int = 0
-    service_tier: str = "standard"
-    speed: str = "standard"
-    region: str = "global"
-    usage_source: str = "reported"
-    request_id: str | None = None
-    hold_id: str | None = None
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    web_search_requests: int
+    service_tier: str
+    speed: str
+    region: str
+    usage_source: str
+    request_id: str | None
+    hold_id: str | None
     occurred_at: int
     emitter: str
     sequence: int
