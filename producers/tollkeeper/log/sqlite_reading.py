@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import starmap
 
 from tollkeeper.log.port import LogRecord
 
@@ -12,11 +13,11 @@ def read_records(
 ) -> list[LogRecord]:
     """At most `max_records` records of the partition from `offset` on, in order."""
     rows = connection.execute(
-        f'SELECT "offset", key, value, appended_at FROM partition_{partition:d}'
+        f'SELECT {partition:d}, "offset", key, value, appended_at FROM partition_{partition:d}'
         ' WHERE "offset" >= ? ORDER BY "offset" LIMIT ?',
         (offset, max_records),
     )
-    return [LogRecord(partition, *row) for row in rows]
+    return list(starmap(LogRecord, rows))
 
 
 def end_offset(connection: sqlite3.Connection, partition: int) -> int:

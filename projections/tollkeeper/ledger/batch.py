@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import lt
 
 from tollkeeper.errors import Halted, InvalidInput, LogGap, UnknownSchema
 from tollkeeper.events.codec import decode
@@ -17,6 +17,7 @@ from tollkeeper.ledger.fold import Outcome
 from tollkeeper.log.port import LogRecord
 
 Taken = tuple[LogRecord, Outcome]
+_DECISIONS = frozenset({QuarantineReleased, QuarantineDiscarded})
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ def prepare(records: Sequence[LogRecord], positions: Mapping[int, int]) -> Prepa
                     unknown.schema_id, partition=partition, offset=record.offset
                 )
                 break
-            if type(outcome) is QuarantineReleased or type(outcome) is QuarantineDiscarded:
+            if type(outcome) in _DECISIONS:
                 prepared.decisions = True
             taken.append((record, outcome))
             expected += 1
@@ -100,8 +101,9 @@ def _by_partition(records: Sequence[LogRecord]) -> dict[int, list[LogRecord]]:
         else:
             group.append(record)
     for group in groups.values():
-        if any(one.offset >= two.offset for one, two in pairwise(group)):
-            distinct = {record.offset: record for record in group}
+        offsets = [record.offset for record in group]
+        if not all(map(lt, offsets, offsets[1:])):
+            distinct = dict(zip(offsets, group, strict=True))
             group[:] = [distinct[offset] for offset in sorted(distinct)]
     return groups
 
@@ -109,7 +111,7 @@ def _by_partition(records: Sequence[LogRecord]) -> dict[int, list[LogRecord]]:
 def _head(taken: list[Taken]) -> list[Taken]:
     in_head = True
     for place, (_, outcome) in enumerate(taken):
-        is_decision = isinstance(outcome, QuarantineReleased | QuarantineDiscarded)
+        is_decision = type(outcome) in _DECISIONS
         if is_decision and not in_head:
             return taken[:place]
         in_head = in_head and is_decision

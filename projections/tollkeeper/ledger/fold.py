@@ -7,6 +7,7 @@ rest into totals. The same records over the same view give the same changes, liv
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from operator import itemgetter
 from typing import assert_never
@@ -14,11 +15,12 @@ from typing import assert_never
 from msgspec.structs import astuple
 
 from tollkeeper.errors import BrokenInvariant, InvalidInput, Undecodable
-from tollkeeper.events.codec import Event, business_hash
+from tollkeeper.events.business_hash import business_hash, values_hash
+from tollkeeper.events.codec import Event
 from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.quarantined import Cause
-from tollkeeper.events.usage import TOKEN_TYPES, UsageRecorded
+from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, charge_term, fact_term
 from tollkeeper.ledger.fold_operator import fold_prices, note_decision
 from tollkeeper.ledger.fold_organization import OrganizationFold
@@ -63,6 +65,7 @@ _SPEND = itemgetter(
 _FACT = itemgetter(
     *map(ChargeRow._fields.index, ("payload_hash", "charge_nanos", "log_partition", "log_offset"))
 )
+_ONE_EVENT = (1,)
 
 
 class Fold:
@@ -79,14 +82,15 @@ class Fold:
         self.changes = Changes()
         self._partition_of = partition_of
         self._decode = decode
-        self._records: dict[Place, LogRecord] = {}
+        self._records: list[LogRecord] = []
+        self._by_place: dict[Place, LogRecord] = {}  # of the records, once a conflict asks for it
         self._released: dict[Place, Released] = {}
         self._organizations = OrganizationFold(view, self.changes)
 
     def take(self, record: LogRecord, outcome: Outcome) -> None:
         """Fold one record."""
         if type(outcome) is UsageRecorded:
-            self._records[record.partition, record.offset] = record
+            self._records.append(record)
             self._usage(record, outcome, None)
         else:
             self._take_other(record, outcome, None)
@@ -115,29 +119,29 @@ class Fold:
             organization is None
             or organization.log_partition != record.partition
             or usage.occurred_at > record.appended_at + FUTURE_TOLERANCE_MICROS
-            or not isinstance(rated, Rated)
+            or type(rated) is not Rated
         ):
             self._quarantine_usage(record, usage, organization)
             return
+        values = astuple(usage)
         organization.last_offset = record.offset if released_offset is None else released_offset
         period = period_at(usage.occurred_at)
         standing = self.view.members.get((usage.organization, usage.member))
-        self.changes.charges.append(
-            (
-                *astuple(usage),
-                business_hash(usage),
-                record.appended_at,
-                period.start_micros,
-                int(record.appended_at >= period.end_micros),
-                int(standing is None or standing.removed_at is not None),
-                *rated.parts,
-                rated.charge_nanos,
-                rated.publication_id,
-                record.partition,
-                record.offset,
-                released_offset,
-            )
+        judged = (
+            values_hash(values),
+            record.appended_at,
+            period.start_micros,
+            int(record.appended_at >= period.end_micros),
+            int(standing is None or standing.removed_at is not None),
         )
+        place = (
+            rated.charge_nanos,
+            rated.publication_id,
+            record.partition,
+            record.offset,
+            released_offset,
+        )
+        self.changes.charges.append(values + judged + rated.parts + place)
 
     def _quarantine_usage(
         self, record: LogRecord, usage: UsageRecorded, organization: OrganizationTotals | None
@@ -246,7 +250,7 @@ class Fold:
             letter.appended_at,
         )
         released = Released(letter, release.offset, actor)
-        self._records[letter.place] = record
+        self._records.append(record)
         outcome = self._decode(letter.raw)
         if isinstance(outcome, UsageRecorded):
             self._released[letter.place] = released
@@ -274,36 +278,33 @@ class Fold:
 
     def _charge(self, rows: list[PlainRow]) -> None:
         """Add up what was charged, by spend key and by organization."""
-        groups: dict[SpendKey, list[PlainRow]] = {}
+        by_spend: defaultdict[SpendKey, list[PlainRow]] = defaultdict(list)
+        by_organization: defaultdict[str, list[PlainRow]] = defaultdict(list)
         for row in rows:
             name, period_start, occurred_at, member, surface, model = _SPEND(row)
-            key = (name, period_start, occurred_at // MICROS_PER_DAY, member, surface, model)
-            group = groups.get(key)
-            if group is None:
-                groups[key] = [row]
-            else:
-                group.append(row)
-        for key, group in groups.items():
-            columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
-            self.changes.spend[key] = sums = (len(group), *map(sum, columns))
-            self._add_to_organization(key[0], len(group), sum(sums[-len(TOKEN_TYPES) :]), group)
+            day = occurred_at // MICROS_PER_DAY
+            by_spend[name, period_start, day, member, surface, model].append(row)
+            by_organization[name].append(row)
+        self.changes.spend = {key: _sums(group) for key, group in by_spend.items()}
+        for name, group in by_organization.items():
+            self._add_to_organization(name, group)
         self.changes.charges = rows
         if self._released:
             for row in map(ChargeRow._make, rows):
                 if row.released_offset is not None:
                     self._close(self._released[row.log_partition, row.log_offset], "charged")
 
-    def _add_to_organization(
-        self, name: str, events: int, charged_nanos: int, group: list[PlainRow]
-    ) -> None:
+    def _add_to_organization(self, name: str, group: list[PlainRow]) -> None:
         organization = self.view.organizations[name]
-        organization.charged_events += events
+        columns = list(zip(*map(_FACT, group), strict=True))
+        charged_nanos = sum(columns[1])
+        organization.charged_events += len(group)
         organization.charged_nanos += charged_nanos
         if organization.charged_nanos > MAX_NANOS:
             raise BrokenInvariant(f"the charges of {name} leave the range of 64 bits")
         if organization.channel == "self_serve":
             organization.used_nanos += charged_nanos
-        terms = sum(charge_term(*_FACT(row)) for row in group)
+        terms = sum(map(charge_term, *columns))
         organization.fingerprint = (organization.fingerprint + terms) & MODULUS_MASK
         self.changes.organizations.add(name)
 
@@ -319,7 +320,9 @@ class Fold:
             f"{row.event_id} was charged with other content, see the record at "
             f"{first.log_partition}-{first.log_offset}; a new usage event needs a new id"
         )
-        record = self._records[row.log_partition, row.log_offset]
+        if not self._by_place:
+            self._by_place = {(one.partition, one.offset): one for one in self._records}
+        record = self._by_place[row.log_partition, row.log_offset]
         self._quarantine(letter_of_conflict(record, row, detail))
 
     def _quarantine(self, letter: Letter) -> None:
@@ -365,3 +368,11 @@ class Fold:
     def _is_open(self, place: Place) -> bool:
         changed = self.changes.letters.get(place)
         return changed is None or changed.status == "open"
+
+
+def _sums(group: list[PlainRow]) -> tuple[int, ...]:
+    """The number of events, and each count and each part summed up."""
+    if len(group) == 1:
+        return _ONE_EVENT + group[0][COUNTS] + group[0][PARTS]
+    columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
+    return (len(group), *map(sum, columns))

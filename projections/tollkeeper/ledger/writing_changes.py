@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import add
 from typing import TypeVar
 
 import msgspec
@@ -28,7 +29,6 @@ from tollkeeper.ledger.tables import (
     member,
     organization,
     price_publication,
-    spend,
 )
 from tollkeeper.ledger.view import Changes, OrganizationTotals, View
 from tollkeeper.outbox.tables import decided_event
@@ -38,6 +38,15 @@ RowValue = MemberRow | CapRow | CreditRow | PublicationRow
 
 _SPEND_KEY = ("organization", "period_start", "day", "member", "surface", "model")
 _SPEND_SUMS = ("events", *COUNT_COLUMNS, *NANOS_COLUMNS)
+# There may be a row an event, so they go to the driver as they are, as charges do.
+_ADD_SPEND = (
+    "INSERT INTO spend (generation, " + ", ".join((*_SPEND_KEY, *_SPEND_SUMS)) + ") VALUES (",
+    ", ?" * len((*_SPEND_KEY, *_SPEND_SUMS))
+    + ") ON CONFLICT (generation, "
+    + ", ".join(_SPEND_KEY)
+    + ") DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _SPEND_SUMS),
+)
 
 
 def write_changes(connection: Connection, generation: int, changes: Changes, view: View) -> None:
@@ -73,18 +82,9 @@ def _upsert(
 def _add_spend(connection: Connection, generation: int, changes: Changes) -> None:
     if not changes.spend:
         return
-    statement = _insert(connection, spend)
-    added = {name: spend.c[name] + statement.excluded[name] for name in _SPEND_SUMS}
-    statement = statement.on_conflict_do_update(
-        index_elements=["generation", *_SPEND_KEY], set_=added
-    )
-    names = ("generation", *_SPEND_KEY, *_SPEND_SUMS)
-    rows = [
-        dict(zip(names, (generation, *key, *sums), strict=True))
-        for key, sums in sorted(changes.spend.items())
-    ]
+    rows = sorted(map(add, changes.spend.keys(), changes.spend.values()))
     try:
-        connection.execute(statement, rows)
+        connection.exec_driver_sql(f"{_ADD_SPEND[0]}{generation:d}{_ADD_SPEND[1]}", rows)
     except (IntegrityError, DataError) as refused:  # SQLite and PostgreSQL check each sum
         raise BrokenInvariant(
             f"a sum of spend leaves the range of 64 bits: {refused.orig}"

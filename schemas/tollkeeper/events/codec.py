@@ -40,6 +40,7 @@ MAX_BYTES = {
 
 _MAGIC = 0
 _HEADER = struct.Struct(">BI")
+_HEADER_BYTES = 5
 
 # All that fastavro was seen to raise, or could, on a body that doesn't fit its schema.
 _BODY_ERRORS = (
@@ -95,20 +96,19 @@ def decode(value: bytes) -> Event:
 
     UnknownSchema: a newer producer wrote it, so nobody may skip it.
     """
-    form = _forms().get(value[:5]) if type(value) is bytes else None
+    form = _forms().get(value[:_HEADER_BYTES]) if type(value) is bytes else None
     if form is None:
         raise _unframed(value)
     if len(value) > form.max_bytes:
         raise Undecodable("value", f"must be at most {form.max_bytes} bytes for {form.event}")
-    buffer = BytesIO(value)
-    buffer.seek(_HEADER.size)
+    buffer = BytesIO(value[_HEADER_BYTES:])
     try:
         values = schemaless_reader(buffer, form.writer, form.reader)
     except _BODY_ERRORS as error:
         raise Undecodable(
             "body", f"must be a {form.event} in Avro: {type(error).__name__}"
         ) from error
-    if buffer.tell() != len(value):
+    if buffer.tell() != len(value) - _HEADER_BYTES:
         raise Undecodable("body", f"must end with the {form.event}: bytes follow it")
     return form.build(values)
 

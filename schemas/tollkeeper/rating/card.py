@@ -42,10 +42,15 @@ class Unpriced(msgspec.Struct, frozen=True):
 
 
 class _Band(msgspec.Struct, frozen=True):
-    """Prices for prompts of more than `over_prompt_tokens`; `gaps` are the places without a price."""
+    """Prices for prompts of more than `over_prompt_tokens`; `gaps` are the places without a price.
+
+    `nanos` are the prices in nano-USD a token where all are whole, as list prices mostly are: then
+    nothing is to be rounded.
+    """
 
     over_prompt_tokens: int
-    picos: tuple[int, int, int, int, int, int]
+    picos: Nanos
+    nanos: Nanos | None
     gaps: tuple[int, ...]
 
 
@@ -120,12 +125,8 @@ class RateCard:
         if band.gaps and any(counts[gap] for gap in band.gaps):
             missing = tuple(TOKEN_TYPES[gap] for gap in band.gaps if counts[gap])
             return self._unpriced(usage, missing)
-        # Half to even: 499 and the parity of the quotient carry over exactly where rounding goes up.
-        a, b, c, d, e, f = [
-            count and ((picos := count * price) + 499 + (picos // 1_000 & 1)) // 1_000
-            for count, price in zip(counts, band.picos)  # noqa: B905  # both have six; a check costs
-        ]
-        return Rated((a, b, c, d, e, f), a + b + c + d + e + f, segment.publication_id)
+        parts = _parts(counts, band)
+        return Rated(parts, sum(parts), segment.publication_id)
 
     def prices_at(self, key: ModelKey, micros: int) -> tuple[PriceRow, ...]:
         """The prices of a model's variant in force at an instant, lowest band first; () when none."""
@@ -156,6 +157,28 @@ class RateCard:
 
 
 RateCard.EMPTY = RateCard()
+
+
+def _parts(counts: Nanos, band: _Band) -> Nanos:
+    """Each count times its price, rounded half to even."""
+    input_, output, read, write_5m, write_1h, searches = counts
+    if band.nanos is not None:
+        a, b, c, d, e, f = band.nanos
+        return (input_ * a, output * b, read * c, write_5m * d, write_1h * e, searches * f)
+    a, b, c, d, e, f = band.picos
+    return (
+        _rounded(input_ * a),
+        _rounded(output * b),
+        _rounded(read * c),
+        _rounded(write_5m * d),
+        _rounded(write_1h * e),
+        _rounded(searches * f),
+    )
+
+
+def _rounded(picos: int) -> int:
+    """Pico-USD to nano-USD, half to even: 499 and the quotient's parity carry where it goes up."""
+    return (picos + 499 + (picos // 1_000 & 1)) // 1_000
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -200,9 +223,12 @@ def _band(tables: list[dict[int, int]], bound: int) -> _Band:
         max(((over, price) for over, price in table.items() if over <= bound), default=None)
         for table in tables
     ]
-    a, b, c, d, e, f = (0 if entry is None else entry[1] for entry in found)
+    a, b, c, d, e, f = picos = tuple(0 if entry is None else entry[1] for entry in found)
     gaps = tuple(place for place, entry in enumerate(found) if entry is None)
-    return _Band(bound, (a, b, c, d, e, f), gaps)
+    nanos: Nanos | None = None
+    if not any(price % 1_000 for price in picos):
+        nanos = (a // 1_000, b // 1_000, c // 1_000, d // 1_000, e // 1_000, f // 1_000)
+    return _Band(bound, (a, b, c, d, e, f), nanos, gaps)
 
 
 def _row(key: ModelKey, band: _Band) -> PriceRow:
