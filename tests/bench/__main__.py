@@ -1,0 +1,52 @@
+"""`make bench`: every figure of the README, measured in one run, printed and kept in build/bench.json.
+
+Absolute figures drift on shared machines; the ratios to the floors of the same run are what counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+
+from bench import bench_emitter, bench_memory, bench_pipeline
+from bench.measuring import machine
+from rich.console import Console
+from rich.table import Table
+from support.project import ROOT
+
+BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
+    "pipeline": (bench_pipeline.run, 200_000),
+    "emitter": (bench_emitter.run, 50_000),
+    "memory": (bench_memory.run, 200_000),
+}
+RESULT = ROOT / "build" / "bench.json"
+
+
+def main(chosen: list[str]) -> None:
+    """Run the chosen benchmarks, or all."""
+    unknown = sorted(set(chosen) - set(BENCHES))
+    if unknown:
+        sys.exit(f"no benchmark {unknown[0]}; there are {', '.join(BENCHES)}")
+    logging.basicConfig(level=logging.ERROR)
+    console = Console(highlight=False)
+    figures: dict[str, object] = {"machine": machine()}
+    for name in chosen or BENCHES:
+        bench, events = BENCHES[name]
+        with console.status(f"{name}: {events:,} events"):
+            found = bench(events)
+        figures[name] = found
+        table = Table(title=name, title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(justify="right")
+        for label, value in found.items():
+            table.add_row(label, f"{value:,}")
+        console.print(table)
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    console.print(f"written to {RESULT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
