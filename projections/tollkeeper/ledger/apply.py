@@ -72,9 +72,10 @@ def fold_round(
         partition_of=partial(partition_for, partition_count=partition_count),
         decode=decode_outcome,
     )
+    take = fold.take
     for records in taken.values():
         for record, outcome in records:
-            fold.take(record, outcome)
+            take(record, outcome)
     before = transaction.insert_charges(generation, fold.changes.charges)
     failpoint("pipeline.after_charges")
     changes = fold.settle(before, partial(transaction.open_letters, generation))
@@ -92,11 +93,13 @@ def wanted_of(taken: dict[int, list[Taken]]) -> Wanted:
     """The keys that these records touch."""
     wanted = Wanted(partitions=set(taken))
     for records in taken.values():
+        wanted.members.update(
+            [(o.organization, o.member) for _, o in records if type(o) is UsageRecorded]
+        )
+    wanted.organizations.update([name for name, _ in wanted.members])
+    for records in taken.values():
         for _, outcome in records:
-            if type(outcome) is UsageRecorded:
-                wanted.organizations.add(outcome.organization)
-                wanted.members.add((outcome.organization, outcome.member))
-            else:
+            if type(outcome) is not UsageRecorded:
                 _want_other(wanted, outcome)
     return wanted
 
@@ -105,9 +108,6 @@ def _want_other(wanted: Wanted, outcome: Outcome) -> None:
     match outcome:
         case QuarantineReleased() | QuarantineDiscarded():
             wanted.letters.add((outcome.letter_partition, outcome.letter_offset))
-        case UsageRecorded():
-            wanted.organizations.add(outcome.organization)
-            wanted.members.add((outcome.organization, outcome.member))
         case (
             OrganizationOpened()
             | MemberAdded()

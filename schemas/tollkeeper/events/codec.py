@@ -114,7 +114,7 @@ def decode(value: bytes) -> Event:
 
 
 def _build_usage(values: Values) -> Event:
-    fields = values.values()
+    fields = tuple(values.values())
     event = UsageRecorded(*fields)
     if not usage_holds(*fields):
         check_event(event)

@@ -162,8 +162,9 @@ RateCard.EMPTY = RateCard()
 def _parts(counts: Nanos, band: _Band) -> Nanos:
     """Each count times its price, rounded half to even."""
     input_, output, read, write_5m, write_1h, searches = counts
-    if band.nanos is not None:
-        a, b, c, d, e, f = band.nanos
+    nanos = band.nanos
+    if nanos is not None:
+        a, b, c, d, e, f = nanos
         return (input_ * a, output * b, read * c, write_5m * d, write_1h * e, searches * f)
     a, b, c, d, e, f = band.picos
     return (
