@@ -1,80 +1,31 @@
-"""Settings: from the environment, else from the TOML file named in TOLLKEEPER_CONFIG, else defaults."""
+"""The settings of a whole Tollkeeper: those of the log, and the database."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 
-import msgspec
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tollkeeper.errors import InvalidInput
-
-CONFIG = "TOLLKEEPER_CONFIG"
-PREFIX = "TOLLKEEPER_"
-NAMES = ("home", "log", "redis", "sql", "partitions")
-DEFAULT_HOME = "~/.tollkeeper"
-DEFAULT_PARTITIONS = 8
+from tollkeeper.log.settings import LogSettings, log_settings, read_values
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """Where everything is. `sql` is a SQLAlchemy URL; `partitions` is fixed once a log exists."""
+class Settings(LogSettings, frozen=True, kw_only=True):
+    """`sql` is a SQLAlchemy URL."""
 
-    home: Path
     sql: str
-    partitions: int = DEFAULT_PARTITIONS
-
-    @property
-    def log_path(self) -> Path:
-        """The embedded log's file."""
-        return self.home / "log.sqlite"
-
-    @property
-    def spool_dir(self) -> Path:
-        """Where this machine's emitters keep what the log hasn't acknowledged."""
-        return self.home / "spool"
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in force. InvalidInput names what is unknown or not possible in this release."""
-    values = _from_file(environ.get(CONFIG, ""))
-    for name in NAMES:
-        given = environ.get(PREFIX + name.upper())
-        if given:
-            values[name] = given
-    for name in ("log", "redis"):
-        if values.get(name):
-            raise InvalidInput(
-                PREFIX + name.upper(),
-                "must be unset: this release has the embedded log only, and no gate yet",
-            )
-    home = Path(values.get("home") or DEFAULT_HOME).expanduser().absolute()
+    values = read_values(environ)
+    log = log_settings(values)
     return Settings(
-        home=home,
-        sql=_sql_url(values.get("sql") or f"sqlite:///{home}/ledger.sqlite"),
-        partitions=_partitions(values.get("partitions") or str(DEFAULT_PARTITIONS)),
+        home=log.home,
+        partitions=log.partitions,
+        sql=_sql_url(values.get("sql") or f"sqlite:///{log.home}/ledger.sqlite"),
     )
-
-
-def _from_file(path: str) -> dict[str, str]:
-    if not path:
-        return {}
-    try:
-        found = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(
-            CONFIG, f"names {path}, which can't be read: {error.strerror}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(CONFIG, f"names {path}, which isn't TOML: {error}") from error
-    unknown = sorted(set(found) - set(NAMES))
-    if unknown:
-        raise InvalidInput(
-            CONFIG, f"has the unknown setting {unknown[0]}; known are {', '.join(NAMES)}"
-        )
-    return {name: str(value) for name, value in found.items()}
 
 
 def _sql_url(text: str) -> str:
@@ -87,9 +38,3 @@ def _sql_url(text: str) -> str:
     if backend != "sqlite":
         raise InvalidInput("TOLLKEEPER_SQL", f"must be a sqlite URL in this release, not {backend}")
     return text
-
-
-def _partitions(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
-        raise InvalidInput("TOLLKEEPER_PARTITIONS", f"must be 1 to 10000, not {text!r}")
-    return int(text)

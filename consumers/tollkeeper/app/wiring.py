@@ -17,7 +17,8 @@ from tollkeeper.ledger.barrier import records_behind
 from tollkeeper.ledger.migrate import HEAD, migrate
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import generation
-from tollkeeper.log.sqlite import SqliteLog
+from tollkeeper.log.opening import open_log
+from tollkeeper.log.port import Log
 from tollkeeper.metering.emitter import Emitter
 from tollkeeper.operations.prices import PriceCommands
 from tollkeeper.operations.quarantine import QuarantineCommands
@@ -36,11 +37,9 @@ class App:
         self.clock = clock
 
     @cached_property
-    def log(self) -> SqliteLog:
-        """The embedded log."""
-        return SqliteLog(
-            self.settings.log_path, partitions=self.settings.partitions, clock=self.clock
-        )
+    def log(self) -> Log:
+        """The log."""
+        return open_log(self.settings, clock=self.clock)
 
     @cached_property
     def engine(self) -> Engine:
@@ -80,11 +79,7 @@ class App:
 
     def emitter(self) -> Emitter:
         """A new emitter on this home's spool; close it."""
-        settings = self.settings
-        return Emitter(
-            lambda: SqliteLog(settings.log_path, partitions=settings.partitions),
-            settings.spool_dir,
-        )
+        return Emitter(partial(open_log, self.settings), self.settings.spool_dir)
 
     def pipeline(self) -> Pipeline:
         """A new member of the consumer group; close it."""

@@ -1,0 +1,91 @@
+"""Settings, from the environment, else from the TOML file named in TOLLKEEPER_CONFIG, else defaults.
+
+What a product service needs stands here: which log, and where this machine keeps its state.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tollkeeper.errors import InvalidInput
+
+CONFIG = "TOLLKEEPER_CONFIG"
+PREFIX = "TOLLKEEPER_"
+NAMES = ("home", "log", "redis", "sql", "partitions")
+DEFAULT_HOME = "~/.tollkeeper"
+DEFAULT_PARTITIONS = 8
+
+
+class LogSettings(msgspec.Struct, frozen=True):
+    """Where the log and the spool are; `partitions` is fixed once a log exists."""
+
+    home: Path
+    partitions: int = DEFAULT_PARTITIONS
+
+    @property
+    def log_path(self) -> Path:
+        """The embedded log's file."""
+        return self.home / "log.sqlite"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where this machine's emitters keep what the log hasn't acknowledged."""
+        return self.home / "spool"
+
+
+def load_log_settings(environ: Mapping[str, str]) -> LogSettings:
+    """The settings in force. InvalidInput names what is unknown or not possible in this release."""
+    return log_settings(read_values(environ))
+
+
+def read_values(environ: Mapping[str, str]) -> dict[str, str]:
+    """Every setting that was given, as text; the environment goes before the file."""
+    values = _from_file(environ.get(CONFIG, ""))
+    for name in NAMES:
+        given = environ.get(PREFIX + name.upper())
+        if given:
+            values[name] = given
+    return values
+
+
+def log_settings(values: Mapping[str, str]) -> LogSettings:
+    """What of these values is about the log. InvalidInput names the setting and its rule."""
+    for name in ("log", "redis"):
+        if values.get(name):
+            raise InvalidInput(
+                PREFIX + name.upper(),
+                "must be unset: this release has the embedded log only, and no gate yet",
+            )
+    return LogSettings(
+        home=Path(values.get("home") or DEFAULT_HOME).expanduser().absolute(),
+        partitions=_partitions(values.get("partitions") or str(DEFAULT_PARTITIONS)),
+    )
+
+
+def _from_file(path: str) -> dict[str, str]:
+    if not path:
+        return {}
+    try:
+        found = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(
+            CONFIG, f"names {path}, which can't be read: {error.strerror}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(CONFIG, f"names {path}, which isn't TOML: {error}") from error
+    unknown = sorted(set(found) - set(NAMES))
+    if unknown:
+        raise InvalidInput(
+            CONFIG, f"has the unknown setting {unknown[0]}; known are {', '.join(NAMES)}"
+        )
+    return {name: str(value) for name, value in found.items()}
+
+
+def _partitions(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
+        raise InvalidInput("TOLLKEEPER_PARTITIONS", f"must be 1 to 10000, not {text!r}")
+    return int(text)
