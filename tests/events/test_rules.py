@@ -17,7 +17,7 @@ from tollkeeper.events import usage_rules
 from tollkeeper.events.codec import Event, decode, encode
 from tollkeeper.events.prices import PriceRow, PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
-from tollkeeper.events.rules import MAX_INSTANT, MIN_INSTANT, check_event
+from tollkeeper.events.rules import MAX_INSTANT, MAX_REQUEST_PICOS, MIN_INSTANT, check_event
 from tollkeeper.events.usage import MAX_COUNT, MAX_SEQUENCE, UsageRecorded
 from tollkeeper.events.usage_rules import MAX_REMEMBERED, usage_holds
 from tollkeeper.money.amounts import MAX_CAP_NANOS
@@ -218,7 +218,7 @@ def _row(**changes: Any) -> PriceRow:
         ((_row(over_prompt_tokens=-1),), "prices[0].over_prompt_tokens"),
         ((_row(input_picos=-1),), "prices[0].input_picos"),
         ((_row(output_picos=10**12 + 1),), "prices[0].output_picos"),
-        ((_row(web_search_picos=10**13 + 1),), "prices[0].web_search_picos"),
+        ((_row(web_search_picos=MAX_REQUEST_PICOS + 1),), "prices[0].web_search_picos"),
     ],
 )
 def test_r15_a_publication_with_a_wrong_row_is_refused_by_place(
@@ -240,7 +240,7 @@ def test_price_rows_of_another_type_are_refused(samples: Samples, rows: object) 
 
 @pytest.mark.parametrize("picos", [0, 1, 10**12])
 def test_r15_a_price_may_be_zero_up_to_a_dollar_a_token(samples: Samples, picos: int) -> None:
-    rows = (_row(input_picos=picos), _row(over_prompt_tokens=1, web_search_picos=10**13))
+    rows = (_row(input_picos=picos), _row(over_prompt_tokens=1, web_search_picos=MAX_REQUEST_PICOS))
     event = _changed(samples[PricesPublished], "prices", rows)
     assert decode(encode(event)) == event
 

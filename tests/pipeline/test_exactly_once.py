@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,11 +69,6 @@ def _open_all(app: App) -> None:
         )
 
 
-def copy_of(home: Path, to: Path) -> Path:
-    subprocess.run(["cp", "-r", str(home), str(to)], check=True)
-    return to
-
-
 def assert_each_is_charged_once(home: Path, events: int) -> None:
     """Through figures, rows and a replay; the sums are made here, from the usage itself."""
     with homes.opened_app(home) as app, reading(app.engine) as connection:
@@ -96,7 +90,7 @@ def assert_each_is_charged_once(home: Path, events: int) -> None:
 def test_a_consumer_that_is_killed_charges_each_event_once(
     filled: Path, tmp_path: Path, failpoint: str, passage: int
 ) -> None:
-    home = copy_of(filled, tmp_path / "home")
+    home = homes.copied(filled, tmp_path / "home")
     if failpoint == "pipeline.after_log_commit":
         passage = 1  # progress is published at most once a second, and when it ends
     killed = homes.run(
@@ -112,7 +106,7 @@ def test_a_consumer_that_is_killed_charges_each_event_once(
 def test_a_consumer_stopped_past_its_session_and_overtaken_writes_nothing(
     filled: Path, tmp_path: Path
 ) -> None:
-    home = copy_of(filled, tmp_path / "home")
+    home = homes.copied(filled, tmp_path / "home")
     zombie = homes.start(
         home, "consume", "--until-caught-up", "--json", failpoints="pipeline.before_begin=stop@2"
     )
@@ -135,14 +129,16 @@ def test_a_consumer_stopped_past_its_session_and_overtaken_writes_nothing(
 def test_consumers_of_one_group_share_the_work_and_take_over_from_a_killed_one(
     filled: Path, tmp_path: Path
 ) -> None:
-    home = copy_of(filled, tmp_path / "home")
+    home = homes.copied(filled, tmp_path / "home")
     children = [homes.start(home, "run", "--only", "consume") for _ in range(2)]
     try:
         with homes.opened_app(home) as app:
-            eventually(lambda: _charged(app) > 0, 30, what="somebody folds")
+            eventually(lambda: homes.charged(app) > 0, 30, what="somebody folds")
             children[0].kill()
             homes.emit(app, load(EVENTS + 2_000)[EVENTS:])
-            eventually(lambda: _charged(app) == EVENTS + 2_000, 60, what="the other folds the rest")
+            eventually(
+                lambda: homes.charged(app) == EVENTS + 2_000, 60, what="the other folds the rest"
+            )
         children[1].send_signal(signal.SIGTERM)
         _, errors = children[1].communicate(timeout=30)
         assert children[1].returncode == 0, errors
@@ -157,7 +153,7 @@ def test_two_consumers_that_believe_to_own_a_partition_fold_each_record_once(
     filled: Path, tmp_path: Path
 ) -> None:
     """Group membership is no fence: here both members get everything, and SQL decides."""
-    home = copy_of(filled, tmp_path / "home")
+    home = homes.copied(filled, tmp_path / "home")
     with homes.opened_app(home) as app:
         settings = [PipelineSettings(group=f"group-{n}", max_records=700) for n in range(2)]
         pipelines = [

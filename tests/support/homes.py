@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,14 +11,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import func, select
 from support.project import ROOT
 
 from tollkeeper.app.jobs import CaughtUp, catch_up
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
 from tollkeeper.failpoints import VARIABLE
+from tollkeeper.ledger.generations import live_generation
+from tollkeeper.ledger.tables import charge
 from tollkeeper.metering.usage import Usage
 from tollkeeper.organizations.commands import Command, CommandContext
+from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.deciding import Done
 
 KILLED = -9
@@ -54,6 +59,21 @@ def emit(app: App, usages: Iterable[Usage]) -> None:
 def fold(app: App) -> CaughtUp:
     """Fold up to the log's end."""
     return catch_up(app, threading.Event(), progress=lambda _records: None)
+
+
+def charged(app: App) -> int:
+    """How many usage events the live ledger has charged."""
+    with reading(app.engine) as connection:
+        found = connection.execute(
+            select(func.count()).where(charge.c.generation == live_generation(connection))
+        )
+        return int(found.scalar_one())
+
+
+def copied(home: Path, to: Path) -> Path:
+    """A copy of a home, to be spoiled."""
+    shutil.copytree(home, to)
+    return to
 
 
 def environment(home: Path, failpoints: str = "") -> dict[str, str]:

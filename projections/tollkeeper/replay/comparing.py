@@ -143,7 +143,8 @@ def _rows_of_one_side(
 
 
 def _organization(row: AnyRow) -> str | None:
-    found = row._mapping.get("a_organization")
+    """Whose row it is by the replay, where both sides have one: the log is right."""
+    found = row._mapping.get("b_organization", row._mapping.get("a_organization"))
     return None if found is None else str(found)
 
 

@@ -27,7 +27,7 @@ MAX_VERSION = 2**62
 MAX_PARTITION = 2**31 - 1
 MAX_OFFSET = 2**63 - 1
 MAX_TOKEN_PICOS = PICOS_PER_USD  # a dollar a token: a hundred thousand times any known price
-MAX_REQUEST_PICOS = 10 * PICOS_PER_USD
+MAX_REQUEST_PICOS = 4 * PICOS_PER_USD  # with it the dearest event possible still fits 64 bits
 
 # Control characters, line separators, bidirectional overrides, lone surrogates and non-characters
 # are spelled out: `str.isprintable` changes with every Unicode version, so an older consumer would

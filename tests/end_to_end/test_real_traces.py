@@ -1,0 +1,199 @@
+"""Real hours of usage, reported twice, through the whole path: every figure equals an independent sum.
+
+The sum is made here, from the calls themselves and a price list of its own, in exact fractions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from support import homes
+from support.traces import AZURE, MOONCAKE, find_trace
+
+from tollkeeper.app.wiring import App
+from tollkeeper.metering.usage import Usage
+from tollkeeper.money.instants import parse_instant
+from tollkeeper.money.periods import parse_period
+from tollkeeper.organizations.commands import BuyCredits, OpenOrganization
+from tollkeeper.outbox.database import reading
+from tollkeeper.replay.verify import ReplayReport, verify
+from tollkeeper.reports.balance import balance
+from tollkeeper.reports.invoice import invoice_draft
+from tollkeeper.reports.spend import Breakdown, spend_of
+from tollkeeper.workloads.reading import WorkloadFormat, read_workload
+from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
+
+ENDING_AT = parse_instant("2026-11-20T23:00:00Z")
+PERIOD = parse_period("2026-11")
+ORGANIZATIONS = ("org-001", "org-002", "org-003")
+CREDIT_NANOS = 10**12
+SYNTHETIC = "synthetic"
+TRACES: dict[str, tuple[str, WorkloadFormat, int]] = {
+    "azure": (AZURE, "azure", 19_366),
+    "mooncake": (MOONCAKE, "mooncake", 12_031),
+}
+
+# USD per million tokens: input, output, read, write 5m, write 1h; as published in November 2026.
+PRICES = {
+    "claude-fable-5-1": ("10", "50", "0.25", "12.50", "20"),
+    "claude-mythos-5-1": ("10", "50", "0.25", "12.50", "20"),
+    "claude-fable-5": ("10", "50", "1", "12.50", "20"),
+    "claude-mythos-5": ("10", "50", "1", "12.50", "20"),
+    "claude-opus-5-5": ("4", "20", "0.20", "5", "8"),
+    "claude-sonnet-5-5": ("2", "10", "0.10", "2.50", "4"),
+    "claude-sonnet-5": ("2", "10", "0.20", "2.50", "4"),
+    "claude-sonnet-4-6": ("3", "15", "0.30", "3.75", "6"),
+    "claude-sonnet-4-5": ("3", "15", "0.30", "3.75", "6"),
+    "claude-haiku-5-5": ("0.10", "0.50", "0.01", "0.125", "0.20"),
+    "claude-haiku-4-5": ("1", "5", "0.10", "1.25", "2"),
+    **{
+        f"claude-opus-{version}": ("5", "25", "0.50", "6.25", "10")
+        for version in ("5", "4-8", "4-7", "4-6", "4-5")
+    },
+}
+FACTORS = {"batch": Fraction(1, 2), "us": Fraction(11, 10), "fast": Fraction(2)}
+
+
+def expected_nanos(usage: Usage) -> int:
+    """What the call costs: each token type rounded half to even to nano-USD, then added up."""
+    prompt = (
+        usage.input_tokens
+        + usage.cache_read_tokens
+        + usage.cache_write_5m_tokens
+        + usage.cache_write_1h_tokens
+    )
+    factor = Fraction(5 if usage.model == "claude-haiku-5-5" and prompt > 100_000 else 1)
+    for variant in (usage.service_tier, usage.region, usage.speed):
+        factor *= FACTORS.get(variant, Fraction(1))
+    counts = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_5m_tokens,
+        usage.cache_write_1h_tokens,
+    )
+    parts = [
+        round(Fraction(price) * factor * 1_000 * count)
+        for price, count in zip(PRICES[usage.model], counts, strict=True)
+    ]
+    return sum(parts) + usage.web_search_requests * 10_000_000
+
+
+def calls_of(workload: str) -> list[Usage]:
+    """The workload's calls; every line of a trace must be one."""
+    if workload == SYNTHETIC:
+        load = SyntheticLoad(seed=3, events=8_000, days=14, ending_at=ENDING_AT)
+        return list(synthetic(load))
+    name, trace_format, count = TRACES[workload]
+    path = find_trace(name)
+    if path is None:
+        pytest.skip(
+            f"{name} isn't at hand (set TOLLKEEPER_TRACES): the synthetic workload stands in"
+        )
+    with path.open("rb") as file:
+        calls = list(read_workload(file, trace_format, ending_at=ENDING_AT))
+    usages = [one for one in calls if isinstance(one, Usage)]
+    assert len(usages) == len(calls) == count
+    return usages
+
+
+@pytest.fixture(scope="module", params=[*TRACES, SYNTHETIC])
+def folded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[App, list[Usage]]]:
+    """Every call of the workload, reported twice and folded."""
+    calls = calls_of(request.param)
+    with homes.opened_app(tmp_path_factory.mktemp("home")) as app:
+        for name in ORGANIZATIONS:
+            homes.handle(
+                app,
+                OpenOrganization(organization=name, plan="enterprise_self_serve", owner="owner"),
+                BuyCredits(organization=name, credit_nanos=CREDIT_NANOS),
+            )
+        homes.emit(app, calls)
+        homes.emit(app, calls)
+        found = homes.fold(app)
+        assert (found.counts.charged, found.counts.duplicates) == (len(calls), len(calls))
+        assert found.counts.dead_letters == 0
+        yield app, calls
+
+
+def test_r31_every_total_is_the_independent_sum_to_the_nano(
+    folded: tuple[App, list[Usage]],
+) -> None:
+    app, calls = folded
+    expected: Counter[str] = Counter()
+    for call in calls:
+        expected[call.organization] += expected_nanos(call)
+    assert sum(expected.values()) > 0
+    with reading(app.engine) as connection:
+        for name in ORGANIZATIONS:
+            spent = spend_of(connection, app.log, name, period=PERIOD, by=None, now=app.clock())
+            left = balance(connection, app.log, name, now=app.clock())
+            draft = invoice_draft(connection, app.log, name, period=PERIOD, now=app.clock())
+            assert spent.total_nanos == expected[name]
+            assert left.used_nanos == expected[name]
+            assert left.balance_nanos == CREDIT_NANOS - expected[name]
+            assert draft.total_nanos == expected[name]
+            assert spent.freshness.lag_events == 0
+
+
+@pytest.mark.parametrize("by", get_args(Breakdown))
+def test_r31_every_breakdown_adds_up_to_the_total(
+    folded: tuple[App, list[Usage]], by: Breakdown
+) -> None:
+    app, calls = folded
+    keyed: dict[str, Counter[str]] = defaultdict(Counter)
+    for call in calls:
+        if by in ("member", "model", "surface"):
+            keyed[call.organization][getattr(call, by)] += expected_nanos(call)
+    with reading(app.engine) as connection:
+        for name in ORGANIZATIONS:
+            found = spend_of(connection, app.log, name, period=PERIOD, by=by, now=app.clock())
+            assert sum(row.charge_nanos for row in found.rows) == found.total_nanos
+            if by in ("member", "model", "surface"):
+                assert {row.key: row.charge_nanos for row in found.rows} == dict(keyed[name])
+
+
+def test_a_replay_of_it_all_finds_nothing(folded: tuple[App, list[Usage]]) -> None:
+    app, calls = folded
+    report = replayed(app)
+    assert report.agrees
+    assert report.charged_events == len(calls)
+    assert report.charged_nanos == sum(map(expected_nanos, calls))
+
+
+def test_a_charge_changed_by_hand_is_named_with_its_organization(
+    folded: tuple[App, list[Usage]],
+) -> None:
+    app, calls = folded
+    victim = calls[len(calls) // 2]
+    change = (
+        "UPDATE charge SET charge_nanos = charge_nanos + ? WHERE organization = ? AND event_id = ?"
+    )
+    key = (victim.organization, victim.event_id)
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(change, (1, *key))
+    report = replayed(app)
+    assert not report.agrees
+    assert [one.organization for one in report.differences] == [victim.organization]
+    assert report.differences[0].table == "charge"
+    assert report.differences[0].key["event_id"] == victim.event_id
+    assert report.differences[0].column == "charge_nanos"
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(change, (-1, *key))
+    assert replayed(app).agrees
+
+
+def replayed(app: App) -> ReplayReport:
+    return verify(app.log, app.ledger, now=app.clock(), progress=lambda _records: None)
+
+
+def test_the_price_list_of_this_test_is_no_copy_of_the_built_in_one() -> None:
+    """It would prove nothing if it read the same file."""
+    assert "rating" not in Path(__file__).read_text(encoding="utf-8").split("PRICES = ")[0]
