@@ -18,4 +18,9 @@ def open_log(settings: LogSettings, *, clock: Callable[[], int] = now_micros) ->
         raise LogUnavailable(
             f"TOLLKEEPER_HOME {settings.home} can't be made: {error.strerror}; name another folder"
         ) from error
-    return SqliteLog(settings.log_path, partitions=settings.partitions, clock=clock)
+    return SqliteLog(
+        settings.log_path,
+        partitions=settings.partitions,
+        clock=clock,
+        session_timeout_s=settings.session_timeout_s,
+    )

@@ -15,16 +15,21 @@ from tollkeeper.errors import InvalidInput
 
 CONFIG = "TOLLKEEPER_CONFIG"
 PREFIX = "TOLLKEEPER_"
-NAMES = ("home", "log", "redis", "sql", "partitions")
+NAMES = ("home", "log", "redis", "sql", "partitions", "session_timeout_s")
 DEFAULT_HOME = "~/.tollkeeper"
 DEFAULT_PARTITIONS = 8
+DEFAULT_SESSION_TIMEOUT_S = 6.0
 
 
 class LogSettings(msgspec.Struct, frozen=True):
-    """Where the log and the spool are; `partitions` is fixed once a log exists."""
+    """Where the log and the spool are; `partitions` is fixed once a log exists.
+
+    A consumer that gives no sign of life for `session_timeout_s` loses its partitions to others.
+    """
 
     home: Path
     partitions: int = DEFAULT_PARTITIONS
+    session_timeout_s: float = DEFAULT_SESSION_TIMEOUT_S
 
     @property
     def log_path(self) -> Path:
@@ -63,6 +68,7 @@ def log_settings(values: Mapping[str, str]) -> LogSettings:
     return LogSettings(
         home=Path(values.get("home") or DEFAULT_HOME).expanduser().absolute(),
         partitions=_partitions(values.get("partitions") or str(DEFAULT_PARTITIONS)),
+        session_timeout_s=_session(values.get("session_timeout_s") or DEFAULT_SESSION_TIMEOUT_S),
     )
 
 
@@ -89,3 +95,13 @@ def _partitions(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
         raise InvalidInput("TOLLKEEPER_PARTITIONS", f"must be 1 to 10000, not {text!r}")
     return int(text)
+
+
+def _session(given: str | float) -> float:
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 1.0 <= seconds <= 300.0:
+        raise InvalidInput("TOLLKEEPER_SESSION_TIMEOUT_S", f"must be 1 to 300, not {given!r}")
+    return seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from sqlalchemy import Connection
 
@@ -25,7 +27,7 @@ from tollkeeper.organizations.commands import (
 )
 from tollkeeper.organizations.decide import Terms, decide
 from tollkeeper.organizations.state import OrganizationState, evolve
-from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Outcome
+from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Outcome, used_before
 from tollkeeper.outbox.store import Decided, read_stream
 from tollkeeper.outbox.streams import organization_stream
 
@@ -46,15 +48,11 @@ class OrganizationCommands:
         partition = partition_for(command.organization, self._desk.log.partition_count)
 
         def decide_now(connection: Connection, now: int) -> Decision | Refusal:
-            state = load(connection, command.organization)
-            terms = Terms(
-                actor=context.actor,
-                command_id=context.command_id,
-                now=now,
-                occurred_at=context.occurred_at,
-                reference=context.reference,
-            )
-            decided = decide(command, state, terms)
+            known = history(connection, command.organization)
+            first = [event for event in known if event.command_id == context.command_id]
+            if first:
+                return _repeated(command, context, known, first)
+            decided = decide(command, _state_of(known), _terms(context, now))
             if isinstance(decided, Refusal):
                 return decided
             rows = [_row(stream, partition, event, now) for event in decided]
@@ -68,10 +66,7 @@ class OrganizationCommands:
 
 def load(connection: Connection, organization: str) -> OrganizationState | None:
     """The organization as of its last decided event; None when it was never opened."""
-    state: OrganizationState | None = None
-    for event in history(connection, organization):
-        state = evolve(state, event)
-    return state
+    return _state_of(history(connection, organization))
 
 
 def history(connection: Connection, organization: str) -> list[OrganizationEvent]:
@@ -111,6 +106,40 @@ def _check_cap(command: SetCap) -> None:
         raise InvalidInput("cap_nanos", "must be given exactly for an amount")
     if command.member is not None:
         check_id("member", command.member)
+
+
+def _state_of(events: Iterable[OrganizationEvent]) -> OrganizationState | None:
+    state: OrganizationState | None = None
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+def _terms(context: CommandContext, now: int) -> Terms:
+    return Terms(
+        actor=context.actor,
+        command_id=context.command_id,
+        now=now,
+        occurred_at=context.occurred_at,
+        reference=context.reference,
+    )
+
+
+def _repeated(
+    command: Command,
+    context: CommandContext,
+    known: list[OrganizationEvent],
+    first: list[OrganizationEvent],
+) -> Decision | Refusal:
+    """The first answer again, from the events: the remembered answers went with a lost database.
+
+    Whether it is the same command is decided by deciding it once more, as things stood then.
+    """
+    before = _state_of(event for event in known if event.version < first[0].version)
+    decided = decide(command, before, _terms(context, first[0].occurred_at))
+    if isinstance(decided, Refusal) or list(decided) != first:
+        return used_before(context.command_id, first[0].occurred_at)
+    return Decision((), _answer(decided), is_repeated=True)
 
 
 def _row(stream: str, partition: int, event: OrganizationEvent, now: int) -> Decided:

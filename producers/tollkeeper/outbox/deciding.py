@@ -54,10 +54,14 @@ Outcome = Done | Pending | Refusal
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What a command leads to: events, each on its stream, and the answer to the caller."""
+    """What a command leads to: events, each on its stream, and the answer to the caller.
+
+    `is_repeated`: it was decided before, which only its events still tell (SQL was lost meanwhile).
+    """
 
     events: Sequence[Decided]
     answer: dict[str, object]
+    is_repeated: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -125,7 +129,7 @@ class CommandDesk:
         with writing(self.engine) as connection:
             known = remembered_answer(connection, ask.scope, ask.command_id, ask.content_hash)
             if isinstance(known, AnswerOfOther):
-                return _used_before(ask, known)
+                return used_before(ask.command_id, known.decided_at)
             if known is not None:
                 return known, True
             decision = decide(connection, now)
@@ -141,7 +145,7 @@ class CommandDesk:
                 decided_at=now,
             )
             failpoint("command.before_commit")
-        return decision.answer, False
+        return decision.answer, decision.is_repeated
 
     def _bring_to_log(self, ask: Ask, answer: dict[str, object], is_repeated: bool) -> Outcome:
         try:
@@ -177,14 +181,15 @@ class CommandDesk:
             )
 
 
-def _used_before(ask: Ask, known: AnswerOfOther) -> Refusal:
+def used_before(command_id: str, decided_at: int) -> Refusal:
+    """The refusal of a command id that stands for another content."""
     return Refusal(
         (
             Reason(
                 reason="idempotency_key",
                 rule="one key, one content",
                 message=(
-                    f"{ask.command_id} was used at {format_instant(known.decided_at)} for a command "
+                    f"{command_id} was used at {format_instant(decided_at)} for a command "
                     "with other content"
                 ),
                 who_can_lift=(),

@@ -1,0 +1,250 @@
+"""A command is carried out once, whoever dies: decided in SQL, answered when the log has it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support import homes
+
+from tollkeeper.app.wiring import App
+from tollkeeper.errors import LogUnavailable, StoreUnavailable
+from tollkeeper.events.codec import decode
+from tollkeeper.events.organization import CreditsPurchased, OrganizationFact
+from tollkeeper.events.refusal import Refusal
+from tollkeeper.log.port import Outgoing
+from tollkeeper.organizations.commands import (
+    AddMember,
+    BuyCredits,
+    CommandContext,
+    OpenOrganization,
+)
+from tollkeeper.organizations.service import OrganizationCommands
+from tollkeeper.outbox.database import reading
+from tollkeeper.outbox.deciding import CommandDesk, Done, Outcome, Pending
+from tollkeeper.reports.balance import balance
+
+FAILPOINTS = (
+    "command.before_commit",
+    "command.after_commit",
+    "relay.before_append",
+    "log.before_append",
+    "log.after_append",
+    "relay.after_append",
+    "relay.after_mark",
+)
+OPEN = OpenOrganization(organization="acme", plan="enterprise_self_serve", owner="pia")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(tmp_path / "home") as opened:
+        homes.handle(opened, OPEN)
+        yield opened
+
+
+def buy(app: App, key: str, nanos: int = 5, actor: str = "pia") -> Outcome:
+    command = BuyCredits(organization="acme", credit_nanos=nanos)
+    return app.organizations.handle(command, CommandContext(actor=actor, command_id=key))
+
+
+def on_log(app: App) -> list[OrganizationFact]:
+    """acme's events as they stand on the log, repeats included."""
+    return [
+        event
+        for partition in range(app.log.partition_count)
+        for record in app.log.read(partition, 0, max_records=10_000)
+        if record.key == b"acme" and isinstance(event := decode(record.value), OrganizationFact)
+    ]
+
+
+def bought(app: App) -> int:
+    homes.fold(app)
+    with reading(app.engine) as connection:
+        return balance(connection, app.log, "acme", now=app.clock()).purchased_nanos
+
+
+def test_the_same_key_and_content_gives_the_first_answer_again(app: App) -> None:
+    first = buy(app, "k")
+    homes.handle(app, AddMember(organization="acme", member="max"))
+    again = buy(app, "k")
+    assert isinstance(first, Done)
+    assert isinstance(again, Done)
+    assert (first.is_repeated, again.is_repeated) == (False, True)
+    assert again.answer == json.loads(json.dumps(first.answer))
+    assert bought(app) == 5
+
+
+@pytest.mark.parametrize(("nanos", "actor"), [(6, "pia"), (5, "operator")])
+def test_the_same_key_with_other_content_is_refused(app: App, nanos: int, actor: str) -> None:
+    buy(app, "k")
+    other = buy(app, "k", nanos, actor)
+    assert isinstance(other, Refusal)
+    assert other.reasons[0].reason == "idempotency_key"
+    assert "other content" in other.reasons[0].message
+    assert bought(app) == 5
+
+
+def test_a_refusal_is_not_remembered_under_its_key(app: App) -> None:
+    command = AddMember(organization="acme", member="max")
+    context = CommandContext(actor="lea", command_id="k")
+    assert isinstance(app.organizations.handle(command, context), Refusal)
+    homes.handle(app, AddMember(organization="acme", member="lea", role="admin"))
+    assert isinstance(app.organizations.handle(command, context), Done)
+
+
+def test_one_key_at_once_from_many_threads_buys_once(app: App) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda _: buy(app, "k"), range(24)))
+    assert all(isinstance(one, Done) for one in outcomes)
+    assert sum(isinstance(one, Done) and not one.is_repeated for one in outcomes) == 1
+    assert bought(app) == 5
+
+
+def test_one_key_at_once_from_two_processes_buys_once(app: App) -> None:
+    home = app.settings.home
+    arguments = ("credits", "buy", "acme", "7", "--idempotency-key", "k", "--json")
+    children = [homes.start(home, *arguments) for _ in range(3)]
+    answers = [child.communicate(timeout=60) for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0], answers
+    assert len({output for output, _ in answers}) == 1
+    assert bought(app) == 7 * 10**9
+
+
+def test_writers_at_once_leave_no_gap_and_lose_nothing(app: App) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda n: buy(app, f"k-{n}"), range(40)))
+    assert all(isinstance(one, Done) for one in outcomes)
+    versions = [event.version for event in on_log(app)]
+    assert sorted(set(versions)) == list(range(1, 42))
+    # An event may stand on the log twice, but never before the one that precedes it.
+    firsts = [versions.index(version) for version in range(1, 42)]
+    assert firsts == sorted(firsts)
+    assert bought(app) == 40 * 5
+
+
+class AwayLog:
+    """A log that can't be reached; all but `append` is the real one."""
+
+    def __init__(self, app: App) -> None:
+        self._log = app.log
+        self.partition_count = app.log.partition_count
+        self.is_away = True
+
+    def append(self, records: Sequence[Outgoing], *, timeout_s: float = 10.0) -> list[int]:
+        if self.is_away:
+            raise LogUnavailable("the broker is away")
+        return self._log.append(records, timeout_s=timeout_s)
+
+
+def test_without_the_log_the_answer_is_pending_and_later_done(app: App) -> None:
+    away = AwayLog(app)
+    desk = CommandDesk(app.engine, away, behind=lambda _p: 0, clock=app.clock)  # type: ignore[arg-type]  # the desk only appends
+    command = BuyCredits(organization="acme", credit_nanos=5)
+    context = CommandContext(actor="pia", command_id="k")
+    pending = OrganizationCommands(desk).handle(command, context)
+    assert isinstance(pending, Pending)
+    assert "the broker is away" in pending.cause
+    assert [type(event) for event in on_log(app)].count(CreditsPurchased) == 0
+    assert isinstance(OrganizationCommands(desk).handle(command, context), Pending)
+    assert app.relay.run_until_empty() == 1
+    done = OrganizationCommands(desk).handle(command, context)
+    assert isinstance(done, Done)
+    assert done.is_repeated
+    assert bought(app) == 5
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_a_command_whose_process_is_killed_is_carried_out_once(app: App, failpoint: str) -> None:
+    """Whether or not it was decided when the process died, the retry makes exactly one of it."""
+    home = app.settings.home
+    arguments = ("credits", "buy", "acme", "7", "--as", "pia", "--idempotency-key", "k", "--json")
+    killed = homes.run(home, *arguments, failpoints=f"{failpoint}=kill@1")
+    assert killed.returncode == homes.KILLED, killed.stderr
+    again = homes.run(home, *arguments)
+    assert again.returncode == 0, again.stderr
+    assert {event.version for event in on_log(app)} == {1, 2}
+    assert bought(app) == 7 * 10**9
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS[1:])
+def test_a_decided_command_reaches_the_log_without_its_caller(app: App, failpoint: str) -> None:
+    """`command.after_commit` on: it was decided, so the relay of anybody else finishes it."""
+    home = app.settings.home
+    arguments = ("credits", "buy", "acme", "7", "--as", "pia", "--idempotency-key", "k")
+    killed = homes.run(home, *arguments, failpoints=f"{failpoint}=kill@1")
+    assert killed.returncode == homes.KILLED, killed.stderr
+    relayed = homes.run(home, "consume", "--until-caught-up")
+    assert relayed.returncode == 0, relayed.stderr
+    assert bought(app) == 7 * 10**9
+
+
+def test_after_a_restore_commands_wait_until_the_fold_has_caught_up(
+    app: App, tmp_path: Path
+) -> None:
+    homes.fold(app)
+    old = homes.copied(app.settings.home, tmp_path / "old")
+    buy(app, "after-the-backup")
+    homes.fold(app)
+    app.close()
+    for part in ("", "-wal", "-shm"):
+        (app.settings.home / f"ledger.sqlite{part}").unlink(missing_ok=True)
+    (app.settings.home / "ledger.sqlite").write_bytes((old / "ledger.sqlite").read_bytes())
+    with homes.opened_app(app.settings.home) as restored:
+        with pytest.raises(StoreUnavailable, match="set back to an older state"):
+            buy(restored, "too-early")
+        assert bought(restored) == 5
+        assert isinstance(buy(restored, "now"), Done)
+        assert bought(restored) == 10
+
+
+def test_a_key_from_before_a_lost_database_still_buys_once(app: App) -> None:
+    first = buy(app, "k")
+    homes.fold(app)
+    home = app.settings.home
+    app.close()
+    for part in ("", "-wal", "-shm"):
+        (home / f"ledger.sqlite{part}").unlink(missing_ok=True)
+    with homes.opened_app(home) as rebuilt:
+        homes.fold(rebuilt)
+        again = buy(rebuilt, "k")
+        assert isinstance(first, Done)
+        assert isinstance(again, Done)
+        assert again.is_repeated
+        assert json.loads(json.dumps(again.answer)) == json.loads(json.dumps(first.answer))
+        other = buy(rebuilt, "k", 6)
+        assert isinstance(other, Refusal)
+        assert other.reasons[0].reason == "idempotency_key"
+        assert bought(rebuilt) == 5
+
+
+def test_the_write_ahead_file_stays_bounded_and_the_database_whole(app: App) -> None:
+    """Checkpoints are ours, and only while nobody writes (SQLite's WAL-reset bug)."""
+    from tollkeeper.outbox import database
+
+    path = app.settings.home / "ledger.sqlite"
+    with app.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 0
+
+    def grow(number: int) -> None:
+        for round_number in range(40):
+            with database.writing(app.engine) as connection:
+                connection.exec_driver_sql(
+                    "INSERT INTO command VALUES ('grow', ?, x'00', ?, 0)",
+                    (f"{number}-{round_number}", "x" * 300_000),
+                )
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(grow, range(4)))
+    written = 4 * 40 * 300_000
+    assert path.with_name("ledger.sqlite-wal").stat().st_size < written // 2
+    with closing(sqlite3.connect(path)) as plain:
+        assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert plain.execute("SELECT count(*) FROM command WHERE scope = 'grow'").fetchone() == (
+            160,
+        )
