@@ -111,7 +111,7 @@ def say(text: str) -> None:
 
 def run(*arguments: str) -> None:
     """Show a command as a user would type it, and carry it out; the demo ends if it fails."""
-    out().print(f"$ tollkeeper {' '.join(arguments)}", style="dim", markup=False)
+    out().print(f"$ tollkeeper {' '.join(arguments)}", style="dim")
     try:
         cli.main(list(arguments), standalone_mode=False)
     except SystemExit as ended:

@@ -64,7 +64,7 @@ def main() -> None:
     except TollkeeperError as error:
         sys.exit(_end(error))
     except Exception as bug:  # noqa: BLE001  # the last resort: a user never sees a bare traceback
-        err().print(f"a bug in Tollkeeper: {type(bug).__name__}: {bug}", style="red", markup=False)
+        err().print(f"a bug in Tollkeeper: {type(bug).__name__}: {bug}", style="red")
         if os.environ.get("TOLLKEEPER_DEBUG"):
             traceback.print_exception(bug)
         else:
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _end(error: TollkeeperError) -> int:
-    err().print(str(error), style="red", markup=False)
+    err().print(str(error), style="red")
     match error:
         case InvalidInput():
             return USAGE

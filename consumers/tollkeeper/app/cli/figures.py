@@ -7,13 +7,21 @@ from typing import cast, get_args
 import click
 
 from tollkeeper.app.cli.common import chosen_period, json_option, open_reports
-from tollkeeper.app.cli.output import out, print_freshness, print_json, print_table
+from tollkeeper.app.cli.output import compact, out, print_freshness, print_json, print_table
 from tollkeeper.events.ids import now_micros
 from tollkeeper.ledger.tables import COUNT_COLUMNS
 from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.reports.balance import balance as balance_of
 from tollkeeper.reports.invoice import invoice_draft
 from tollkeeper.reports.spend import Breakdown, spend_of
+
+SHORT = {
+    "cache_read_tokens": "read",
+    "cache_write_5m_tokens": "write_5m",
+    "cache_write_1h_tokens": "write_1h",
+    "web_search_requests": "searches",
+}
+"""The columns of a table that must fit a terminal."""
 
 period_option = click.option("--period", metavar="YYYY-MM", help="The billing period [this one].")
 
@@ -63,16 +71,22 @@ def spend(organization: str, period: str | None, by: str | None, as_json: bool) 
         out().print(title)
     elif by == "token_type":
         rows = [
-            [r.key, nanos_to_usd(r.charge_nanos), r.events, r.counts["quantity"]]
+            [r.key, nanos_to_usd(r.charge_nanos), r.events, compact(r.counts["quantity"])]
             for r in found.rows
         ]
         print_table(title, (by, "charge_usd", "events", "quantity"), rows)
     else:
+        used = [name for name in COUNT_COLUMNS if any(r.counts[name] for r in found.rows)]
         rows = [
-            [r.key, nanos_to_usd(r.charge_nanos), r.events, *(r.counts[n] for n in COUNT_COLUMNS)]
+            [
+                r.key,
+                nanos_to_usd(r.charge_nanos),
+                r.events,
+                *(compact(r.counts[name]) for name in used),
+            ]
             for r in found.rows
         ]
-        short = (name.removesuffix("_tokens").removesuffix("_requests") for name in COUNT_COLUMNS)
+        short = (SHORT.get(name, name.removesuffix("_tokens")) for name in used)
         print_table(title, (by, "charge_usd", "events", *short), rows)
     print_freshness(found.freshness.as_document())
 

@@ -72,10 +72,17 @@ def letters_list(
         if as_json:
             print_json({"groups": groups, "count": len(letters)})
         else:
-            columns = (*by, "count", "amount_at_risk_usd", "unpriced")
-            print_table(
-                "dead letters", columns, [[one[name] for name in columns] for one in groups]
-            )
+            columns = (*by, "count", "at_risk_usd", "of_unknown_price")
+            rows = [
+                [
+                    *(one[name] for name in by),
+                    one["count"],
+                    "unknown" if one["unpriced"] == one["count"] else one["amount_at_risk_usd"],
+                    one["unpriced"],
+                ]
+                for one in groups
+            ]
+            print_table("dead letters", columns, rows)
         return
     documents = [letter_document(letter) for letter in letters]
     if as_json:

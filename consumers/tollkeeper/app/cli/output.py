@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import click
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,17 +26,20 @@ from tollkeeper.outbox.deciding import Done, Outcome, Pending
 DONE, REFUSED, USAGE, AWAY, BUG = 0, 1, 2, 3, 70
 """The shell exit codes that programs rely on."""
 
+SENTENCE_WIDTH = 16
+"""How narrow a column of sentences may become."""
+
 Document = Mapping[str, object]
 
 
 def out() -> Console:
     """Standard output, for results."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def err() -> Console:
     """Standard error, for everything else."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_json(document: object) -> None:
@@ -45,15 +49,47 @@ def print_json(document: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table; numbers and money stand right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    """A table; numbers and money stand right, with their points below each other.
+
+    Sentences wrap, ids and money are never cut: what is too wide for the terminal stays so wide.
+    """
+    table = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+        show_header=any(columns),
+    )
     shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    aligned = []
     for place, column in enumerate(columns):
-        is_number = bool(shown) and all(_is_number(row[place]) for row in shown)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in shown:
+        cells = [row[place] for row in shown]
+        is_number = bool(cells) and all(map(_is_number, cells))
+        cells = _with_equal_decimals(cells) if is_number else cells
+        is_sentence = any(" " in cell for cell in cells)
+        table.add_column(
+            column,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            min_width=SENTENCE_WIDTH if is_sentence else max(map(len, [column, *cells])),
+        )
+        aligned.append(cells)
+    for row in zip(*aligned, strict=True):
         table.add_row(*row)
-    out().print(table)
+    console = out()
+    console.width = max(console.width, console.measure(table).minimum)
+    console.print(table)
+
+
+def compact(count: int) -> str:
+    """A count of tokens for people: 12.9M. `--json` has it exact."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
 
 
 def print_fields(title: str, fields: Document) -> None:
@@ -130,4 +166,21 @@ def progress(description: str, total: int | None = None) -> Iterator[Progress]:
 
 
 def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).replace(",", "").isdigit() or text == ""
+    digits = text.lstrip("-").removesuffix("G").removesuffix("M").removesuffix("k")
+    return digits.replace(".", "", 1).replace(",", "").isdigit() or text == ""
+
+
+def _with_equal_decimals(cells: list[str]) -> list[str]:
+    """Numbers filled up with zeros to the same number of decimals, where any has some."""
+    decimals = max(len(cell.partition(".")[2]) for cell in cells)
+    if decimals == 0 or not all(
+        cell.replace(".", "").lstrip("-").isdigit() for cell in cells if cell
+    ):
+        return cells
+    return [
+        cell
+        and f"{cell}{'' if '.' in cell else '.'}".ljust(
+            len(cell.partition(".")[0]) + 1 + decimals, "0"
+        )
+        for cell in cells
+    ]

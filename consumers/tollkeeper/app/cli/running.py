@@ -128,7 +128,7 @@ def consume(until_caught_up: bool, as_json: bool) -> None:
             )
     _print_counts(_document(found), as_json=as_json)
     for partition, halt in found.halted.items():
-        err().print(f"partition {partition} halted: {halt}", style="red", markup=False)
+        err().print(f"partition {partition} halted: {halt}", style="red")
     if found.drained.left:
         err().print(f"{found.drained.left} usages are still spooled: run `tollkeeper doctor`")
     if found.halted:
