@@ -80,14 +80,15 @@ def _table_differences(
     connection: Connection, table: Table, live: int, replayed: int
 ) -> Iterator[Difference]:
     """Rows that differ, by key, then rows of one side only; the caller stops when it has enough."""
-    keys = [column.name for column in table.primary_key if column.name != "generation"]
-    values = [column.name for column in table.columns if not column.primary_key]
+    # SQLAlchemy's names are a kind of str that JSON encoders don't know.
+    keys = [str(column.name) for column in table.primary_key if column.name != "generation"]
+    values = [str(column.name) for column in table.columns if not column.primary_key]
     for row in connection.execute(_changed_rows(table, keys, values, live, replayed)):
         mapping = row._mapping
         name = next(name for name in values if mapping[f"a_{name}"] != mapping[f"b_{name}"])
         yield Difference(
             _organization(row),
-            table.name,
+            str(table.name),
             {key: mapping[f"a_{key}"] for key in keys},
             name,
             _shown(mapping[f"a_{name}"]),
@@ -98,7 +99,7 @@ def _table_differences(
             is_live = one == live
             yield Difference(
                 _organization(row),
-                table.name,
+                str(table.name),
                 {key: row._mapping[f"a_{key}"] for key in keys},
                 None,
                 "present" if is_live else None,
