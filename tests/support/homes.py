@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,8 +94,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from tollkeeper.app.cli import main; main()", *arguments]
 
 
-def run(home: Path, *arguments: str, failpoints: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command line in a child process to its end."""
+def run(
+    home: Path,
+    *arguments: str,
+    failpoints: str = "",
+    limits: Callable[[], None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a child process to its end; `limits` is called in the child first."""
     return subprocess.run(
         command(*arguments),
         env=environment(home, failpoints),
@@ -103,6 +108,7 @@ def run(home: Path, *arguments: str, failpoints: str = "") -> subprocess.Complet
         text=True,
         timeout=CHILD_TIMEOUT_S,
         check=False,
+        preexec_fn=limits,
     )
 
 

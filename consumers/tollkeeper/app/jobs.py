@@ -14,7 +14,7 @@ from tollkeeper.ledger.apply import FoldCounts
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.metering.drain import DrainResult, drain_spools
 from tollkeeper.outbox.database import reading
-from tollkeeper.pipeline.loop import PipelineSettings
+from tollkeeper.pipeline.loop import Pipeline, PipelineSettings
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ DRAIN_PAUSE_S = 5.0
 RETRY_PAUSE_S = 1.0
 NO_PROGRESS_S = 60.0
 DRAIN_TIMEOUT_S = 600.0
+LOOKS_AT_A_SHORTER_LOG = 4
 
 Progress = Callable[[int], None]
 
@@ -91,11 +92,23 @@ def catch_up(app: App, stop: threading.Event, *, progress: Progress) -> CaughtUp
     targets = app.log.end_offsets()
     pipeline = app.pipeline()
     try:
+        if min(_missing(app, targets).values()) < 0:
+            _look_at_a_shorter_log(pipeline)
         _fold_up_to(app, pipeline.step, pipeline.halted, targets, stop, progress)
         halted = {partition: str(halt) for partition, halt in pipeline.halted.items()}
         return CaughtUp(pipeline.totals, relayed, drained, halted)
     finally:
         pipeline.close()
+
+
+def _look_at_a_shorter_log(pipeline: Pipeline) -> None:
+    """Nothing is to be folded, and yet something is wrong: taking up the partitions names it.
+
+    Bounded, since the partitions may be another member's, or may just have been folded further.
+    """
+    for _ in range(LOOKS_AT_A_SHORTER_LOG):
+        if not pipeline.halted:
+            pipeline.step()
 
 
 def _fold_up_to(
@@ -121,10 +134,17 @@ def _fold_up_to(
 
 
 def _lag(app: App, targets: dict[int, int], halted: dict[int, Halted]) -> int:
-    with reading(app.engine) as connection:
-        known = positions(connection, live_generation(connection))
     return sum(
-        max(0, target - known[partition].next_offset)
-        for partition, target in targets.items()
+        max(0, records)
+        for partition, records in _missing(app, targets).items()
         if partition not in halted
     )
+
+
+def _missing(app: App, targets: dict[int, int]) -> dict[int, int]:
+    """How many records each partition's fold lacks; below zero: it was folded further than that."""
+    with reading(app.engine) as connection:
+        known = positions(connection, live_generation(connection))
+    return {
+        partition: target - known[partition].next_offset for partition, target in targets.items()
+    }
