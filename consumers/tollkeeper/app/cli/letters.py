@@ -72,17 +72,7 @@ def letters_list(
         if as_json:
             print_json({"groups": groups, "count": len(letters)})
         else:
-            columns = (*by, "count", "at_risk_usd", "of_unknown_price")
-            rows = [
-                [
-                    *(one[name] for name in by),
-                    one["count"],
-                    "unknown" if one["unpriced"] == one["count"] else one["amount_at_risk_usd"],
-                    one["unpriced"],
-                ]
-                for one in groups
-            ]
-            print_table("dead letters", columns, rows)
+            _print_groups(groups, by)
         return
     documents = [letter_document(letter) for letter in letters]
     if as_json:
@@ -101,6 +91,19 @@ def letters_list(
     print_table("dead letters", columns, [[one[name] for name in columns] for one in documents])
     if len(letters) == MAX_LISTED:
         out().print(f"these are the first {MAX_LISTED}; narrow it down, or use --group-by")
+
+
+def _print_groups(groups: list[dict[str, object]], by: list[str]) -> None:
+    rows = [
+        [
+            *(one[name] for name in by),
+            one["count"],
+            "unknown" if one["unpriced"] == one["count"] else one["amount_at_risk_usd"],
+            one["unpriced"],
+        ]
+        for one in groups
+    ]
+    print_table("dead letters", (*by, "count", "at_risk_usd", "of_unknown_price"), rows)
 
 
 @dead_letters.command("show")
