@@ -106,3 +106,21 @@ def test_a_change_of_more_than_half_is_large(new: int, is_large: bool) -> None:
 def test_a_first_price_is_no_change() -> None:
     (change,) = changes([known()], proposal(NOW, PriceRow(model="new", input_picos=10**9)))
     assert (change.old_picos, change.is_large) == (None, False)
+
+
+def test_r16_the_id_of_a_withdrawn_publication_is_taken_too() -> None:
+    """The fold knows the id: other prices under it would be refused there, after the caller's *done*."""
+    late = proposal(NOW + 9 * HOUR, publication_id="gone")
+    assert decide_publication([known()], late, now=NOW) is None
+    refusal = decide_publication([known()], late, now=NOW, withdrawn={"gone"})
+    assert refusal is not None
+    assert "gone was withdrawn" in refusal.reasons[0].message
+
+
+def test_r16_a_new_band_of_a_price_in_force_is_a_change() -> None:
+    row = PriceRow(model=MODEL, over_prompt_tokens=100_000, input_picos=9)
+    refusal = decide_publication([known()], proposal(NOW, row), now=NOW)
+    assert refusal is not None
+    assert f"1 prices that are in force already, the first is input of {MODEL}" in (
+        refusal.reasons[0].message
+    )

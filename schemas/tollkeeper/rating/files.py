@@ -8,7 +8,8 @@ every combination of its service tiers, regions and speeds; a tier, region or sp
 from __future__ import annotations
 
 import tomllib
-from decimal import Decimal, InvalidOperation
+from collections.abc import Mapping
+from fractions import Fraction
 from importlib.resources import files
 from itertools import product
 from typing import Annotated
@@ -18,9 +19,10 @@ import msgspec
 from tollkeeper.errors import InvalidEvent, InvalidPrice
 from tollkeeper.events.ids import check_id, check_key, check_label
 from tollkeeper.events.prices import PriceRow
-from tollkeeper.money.amounts import price_per_million_to_picos, price_per_unit_to_picos
+from tollkeeper.money.amounts import price_per_million_to_picos
 from tollkeeper.money.instants import parse_instant
-from tollkeeper.rating.publication import Proposal
+from tollkeeper.rating.exact import read_factor, request_price, token_price
+from tollkeeper.rating.publication import Proposal, check_proposal
 
 BUILT_IN = ("claude-2026-10-07.toml", "claude-2023-01-01.toml")
 """The built-in price files, in the order in which they are published: an older price fills in before."""
@@ -67,25 +69,30 @@ def read_price_file(text: str) -> Proposal:
     """The publication that a price file in TOML proposes. InvalidPrice names the entry and the rule."""
     try:
         written = msgspec.convert(tomllib.loads(text), PriceFile)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, msgspec.ValidationError) as error:
         raise InvalidPrice("price file", str(error)) from error
+    except RecursionError as error:
+        raise InvalidPrice("price file", "must not be nested so deeply") from error
+    factors = _factors(written)
     rows: dict[tuple[str, str, str, str, int], PriceRow] = {}
     for entry in written.prices:
-        for row in _expand(entry, written):
+        for row in _expand(entry, written, factors):
             key = (row.model, row.service_tier, row.speed, row.region, row.over_prompt_tokens)
             if key in rows:
                 raise InvalidPrice(
                     "models", f"names {row.model} twice for the same variant and band"
                 )
             rows[key] = row
-    _check(written, rows.values())
-    return Proposal(
+    _check_ids(written)
+    proposal = Proposal(
         publication_id=written.publication_id,
         effective_from=parse_instant(written.effective_from, field="effective_from"),
         source=written.source,
         source_date=written.source_date,
         prices=tuple(rows.values()),
     )
+    check_proposal(proposal)
+    return proposal
 
 
 def built_in_proposals() -> tuple[Proposal, ...]:
@@ -94,15 +101,15 @@ def built_in_proposals() -> tuple[Proposal, ...]:
     return tuple(read_price_file((folder / name).read_text(encoding="utf-8")) for name in BUILT_IN)
 
 
-def _expand(entry: Entry, written: PriceFile) -> list[PriceRow]:
+def _expand(entry: Entry, written: PriceFile, factors: Mapping[str, Fraction]) -> list[PriceRow]:
     rows = []
     variants = product(entry.models, entry.service_tiers, entry.regions, entry.speeds)
     for model, tier, region, speed in variants:
         if Variant(tier, speed) in written.not_offered:
             continue
-        factor = Decimal(1)
+        factor = Fraction(1)
         for name in (tier, region, speed):
-            factor *= _factor(written.multipliers.get(name, "1"), name)
+            factor *= factors.get(name, 1)
         rows.append(
             PriceRow(
                 model=model,
@@ -121,32 +128,42 @@ def _expand(entry: Entry, written: PriceFile) -> list[PriceRow]:
                 ),
                 web_search_picos=None
                 if entry.web_search is None
-                else price_per_unit_to_picos(entry.web_search, field=f"web_search of {model}"),
+                else request_price(entry.web_search, field=f"web_search of {model}"),
             )
         )
     return rows
 
 
-def _token_price(price: str | None, factor: Decimal, field: str) -> int | None:
+def _token_price(price: str | None, factor: Fraction, field: str) -> int | None:
+    """The list price itself must be a price, and so must the product."""
     if price is None:
         return None
-    price_per_million_to_picos(price, field=field)  # the list price itself must be a price
-    return price_per_million_to_picos(format(Decimal(price) * factor, "f"), field=field)
+    return token_price(price_per_million_to_picos(price, field=field), factor, field=field)
 
 
-def _factor(text: str, name: str) -> Decimal:
-    try:
-        factor = Decimal(text)
-    except InvalidOperation:
-        raise InvalidPrice(
-            f"multipliers.{name}", f"must be a decimal number, not {text!r}"
-        ) from None
-    if not factor.is_finite() or not 0 < factor <= 100:
-        raise InvalidPrice(f"multipliers.{name}", "must be above 0 and at most 100")
-    return factor
+def _factors(written: PriceFile) -> dict[str, Fraction]:
+    """Every factor by its name; one that multiplies nothing is a slip that would charge the plain price."""
+    tiers = {name for entry in written.prices for name in entry.service_tiers}
+    regions = {name for entry in written.prices for name in entry.regions}
+    speeds = {name for entry in written.prices for name in entry.speeds}
+    factors = {}
+    for name, text in written.multipliers.items():
+        field = f"multipliers.{name}"
+        uses = sum(name in names for names in (tiers, regions, speeds))
+        if uses == 0:
+            raise InvalidPrice(field, "names no service tier, region or speed of this file")
+        if uses > 1:
+            raise InvalidPrice(field, "must mean one thing, not both a tier and a speed or region")
+        factors[name] = read_factor(text, field=field)
+    for variant in written.not_offered:
+        if variant.service_tier not in tiers or variant.speed not in speeds:
+            raise InvalidPrice(
+                "not_offered", f"names {variant.service_tier}, {variant.speed}: not in this file"
+            )
+    return factors
 
 
-def _check(written: PriceFile, rows: object) -> None:
+def _check_ids(written: PriceFile) -> None:
     try:
         check_id("publication_id", written.publication_id)
         for entry in written.prices:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from tollkeeper.errors import InvalidEvent, InvalidPrice
 from tollkeeper.events.prices import PriceRow, PricesPublished
 from tollkeeper.events.refusal import Reason, Refusal
+from tollkeeper.events.rules import RULES
 from tollkeeper.events.usage import TOKEN_TYPES
 from tollkeeper.money.instants import MICROS_PER_HOUR, format_instant
 from tollkeeper.rating.card import RateCard
@@ -51,20 +53,40 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
         return abs(self.new_picos - self.old_picos) * 2 > self.old_picos
 
 
+def check_proposal(proposal: Proposal) -> None:
+    """Refuse what couldn't stand on the log: InvalidPrice names the field and the rule."""
+    rules = RULES[PricesPublished]
+    try:
+        for name in Proposal.__struct_fields__:
+            rules[name](name, getattr(proposal, name))
+    except InvalidEvent as broken:
+        raise InvalidPrice(broken.field, broken.rule) from broken
+
+
 def decide_publication(
-    known: Sequence[PricesPublished], proposal: Proposal, *, now: int
+    known: Sequence[PricesPublished],
+    proposal: Proposal,
+    *,
+    now: int,
+    withdrawn: Collection[str] = (),
 ) -> Refusal | None:
     """Whether the prices may be published beside those in `known` (without withdrawn ones).
 
     A price may change at `effective_from` when that is an hour ahead, or when it covers only instants
     that no price covers yet: the first price of a model or token type may be back-dated, and an older
-    one may be filled in up to where the first begins.
+    one may be filled in up to where the first begins. An id in `withdrawn` stays taken.
     """
     if any(one.publication_id == proposal.publication_id for one in known):
         return _refused(
             "publication",
             f"{proposal.publication_id} was published, and a published price never changes",
             "publish under a new id, effective at least an hour ahead",
+        )
+    if proposal.publication_id in withdrawn:
+        return _refused(
+            "publication",
+            f"{proposal.publication_id} was withdrawn, and an id stands for one publication",
+            "publish under a new id",
         )
     if proposal.effective_from >= now + NOTICE_MICROS:
         return None
