@@ -1,21 +1,42 @@
-"""Publishing and withdrawing prices: one fact, decided once, written to every partition of the log."""
+"""Publishing and withdrawing prices: one fact, decided once, written to every partition of the log.
+
+Each partition's stream is a beginning of the longest one: a command that finds a shorter one (SQL was
+lost before the relay was done) first brings the facts that it lacks, as they stand on the others.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from tollkeeper.errors import BrokenInvariant
-from tollkeeper.events.codec import decode, encode
+from tollkeeper.events.codec import Event, decode, encode
 from tollkeeper.events.ids import check_id
 from tollkeeper.events.organization import OPERATOR
 from tollkeeper.events.prices import PriceEvent, PricesPublished, PricesWithdrawn
 from tollkeeper.events.refusal import Reason, Refusal
-from tollkeeper.outbox.database import reading
-from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Done, Outcome
-from tollkeeper.outbox.store import Decided, count_waiting, newest_version, read_stream
+from tollkeeper.outbox.database import reading, writing
+from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Done, Outcome, used_before
+from tollkeeper.outbox.store import (
+    Decided,
+    VersionTaken,
+    append_decided,
+    count_waiting,
+    newest_versions,
+    read_stream,
+)
 from tollkeeper.outbox.streams import prices_stream
 from tollkeeper.rating.files import built_in_proposals
-from tollkeeper.rating.publication import Proposal, decide_publication, decide_withdrawal
+from tollkeeper.rating.publication import (
+    Proposal,
+    check_proposal,
+    decide_publication,
+    decide_withdrawal,
+)
 
 SCOPE = "prices"
 
@@ -27,17 +48,19 @@ class PriceCommands:
         self._desk = desk
 
     def publish(self, proposal: Proposal, *, actor: str, command_id: str) -> Outcome:
-        """Publish prices: Done when every partition has them, Pending when some still wait."""
-        check_id("publication_id", proposal.publication_id)
-        check_id("command_id", command_id)
+        """Publish prices: Done when every partition has them, Pending when some still wait.
 
-        def decide(connection: Connection, now: int) -> Decision | Refusal:
-            refusal = _operator_only(actor) or decide_publication(
-                known_publications(connection), proposal, now=now
+        Raises InvalidPrice for a proposal that couldn't stand on the log.
+        """
+        check_proposal(proposal)
+
+        def refuse(history: PriceHistory, now: int) -> Refusal | None:
+            return decide_publication(
+                history.publications, proposal, now=now, withdrawn=history.withdrawn
             )
-            if refusal is not None:
-                return refusal
-            event = PricesPublished(
+
+        def event(now: int) -> PriceEvent:
+            return PricesPublished(
                 publication_id=proposal.publication_id,
                 effective_from=proposal.effective_from,
                 source=proposal.source,
@@ -47,33 +70,35 @@ class PriceCommands:
                 actor=actor,
                 occurred_at=now,
             )
-            return self._to_every_partition(connection, event, now)
 
-        return self._desk.handle(self._ask(command_id, ("publish", actor, proposal)), decide)
+        return self._decide(("publish", actor, proposal), actor, command_id, refuse, event)
 
     def withdraw(self, publication_id: str, *, actor: str, command_id: str) -> Outcome:
         """Take a publication back that isn't in force yet."""
         check_id("publication_id", publication_id)
-        check_id("command_id", command_id)
 
-        def decide(connection: Connection, now: int) -> Decision | Refusal:
-            refusal = _operator_only(actor) or decide_withdrawal(
-                known_publications(connection), publication_id, now=now
-            )
-            if refusal is not None:
-                return refusal
-            event = PricesWithdrawn(
+        def refuse(history: PriceHistory, now: int) -> Refusal | None:
+            return decide_withdrawal(history.publications, publication_id, now=now)
+
+        def event(now: int) -> PriceEvent:
+            return PricesWithdrawn(
                 publication_id=publication_id, command_id=command_id, actor=actor, occurred_at=now
             )
-            return self._to_every_partition(connection, event, now)
 
-        return self._desk.handle(self._ask(command_id, ("withdraw", actor, publication_id)), decide)
+        return self._decide(("withdraw", actor, publication_id), actor, command_id, refuse, event)
 
     def ensure_built_in(self) -> list[Outcome]:
-        """Publish the built-in prices that aren't published yet, in their order; idempotent."""
+        """Publish the built-in prices that aren't published yet, in their order; idempotent.
+
+        What only some partitions have (SQL was lost meanwhile) is handed to the relay for the others.
+        """
         with reading(self._desk.engine) as connection:
             known = {one.publication_id for one in known_publications(connection)}
             waits = count_waiting(connection, stream_prefix=prices_stream_prefix())
+            is_complete = len(set(self._versions(connection))) == 1
+        if not is_complete:
+            with suppress(VersionTaken), writing(self._desk.engine) as connection:
+                append_decided(connection, self._lacking(connection, self._longest(connection)))
         outcomes: list[Outcome] = []
         for proposal in built_in_proposals():
             if proposal.publication_id in known and not waits:
@@ -86,34 +111,94 @@ class PriceCommands:
                 break
         return outcomes
 
-    def _ask(self, command_id: str, content: object) -> Ask:
-        return Ask(SCOPE, command_id, content, prices_stream_prefix())
+    def _decide(
+        self,
+        content: object,
+        actor: str,
+        command_id: str,
+        refuse: Callable[[PriceHistory, int], Refusal | None],
+        event: Callable[[int], PriceEvent],
+    ) -> Outcome:
+        check_id("command_id", command_id)
 
-    def _to_every_partition(self, connection: Connection, event: PriceEvent, now: int) -> Decision:
-        value = encode(event)
-        rows = []
-        for partition in range(self._desk.log.partition_count):
-            stream = prices_stream(partition)
-            rows.append(
-                Decided(
-                    stream=stream,
-                    version=newest_version(connection, stream) + 1,
-                    log_partition=partition,
-                    record_key=None,
-                    value=value,
-                    command_id=event.command_id,
-                    decided_at=now,
-                )
+        def decide(connection: Connection, now: int) -> Decision | Refusal:
+            stream = self._longest(connection)
+            lacking = self._lacking(connection, stream)
+            for row in stream:
+                if row.command_id == command_id:  # the remembered answer went with a lost database
+                    first = decode(row.value)
+                    if first != event(row.decided_at):
+                        return used_before(command_id, row.decided_at)
+                    return Decision(lacking, self._answer(first), is_repeated=True)
+            refusal = _operator_only(actor) or refuse(_history(stream), now)
+            if refusal is not None:
+                return refusal
+            decided = event(now)
+            return Decision(
+                [*lacking, *self._everywhere(decided, len(stream) + 1)], self._answer(decided)
             )
-        return Decision(
-            rows,
-            {
-                "event": type(event).__name__,
-                "publication_id": event.publication_id,
-                "command_id": event.command_id,
-                "partitions": len(rows),
-            },
-        )
+
+        return self._desk.handle(Ask(SCOPE, command_id, content, prices_stream_prefix()), decide)
+
+    def _everywhere(self, event: PriceEvent, version: int) -> list[Decided]:
+        value = encode(event)
+        return [
+            Decided(
+                stream=prices_stream(partition),
+                version=version,
+                log_partition=partition,
+                record_key=None,
+                value=value,
+                command_id=event.command_id,
+                decided_at=event.occurred_at,
+            )
+            for partition in range(self._desk.log.partition_count)
+        ]
+
+    def _lacking(self, connection: Connection, stream: Sequence[Decided]) -> list[Decided]:
+        """What the longest stream has and other partitions lack, as rows for those."""
+        return [
+            replace(row, stream=prices_stream(partition), log_partition=partition, log_offset=None)
+            for partition, version in enumerate(self._versions(connection))
+            for row in stream[version:]
+        ]
+
+    def _longest(self, connection: Connection) -> list[Decided]:
+        versions = self._versions(connection)
+        return read_stream(connection, prices_stream(versions.index(max(versions))))
+
+    def _versions(self, connection: Connection) -> list[int]:
+        """The newest version of each partition's stream."""
+        streams = [prices_stream(number) for number in range(self._desk.log.partition_count)]
+        found = newest_versions(connection, streams)
+        return [found.get(stream, 0) for stream in streams]
+
+    def _answer(self, event: Event) -> dict[str, object]:
+        if not isinstance(event, PriceEvent):
+            raise BrokenInvariant(f"a stream of prices holds a {type(event).__name__}")
+        return {
+            "event": type(event).__name__,
+            "publication_id": event.publication_id,
+            "command_id": event.command_id,
+            "partitions": self._desk.log.partition_count,
+        }
+
+
+class PriceHistory(msgspec.Struct, frozen=True):
+    """Every publication that was decided and not withdrawn, in order; and the ids of withdrawn ones."""
+
+    publications: list[PricesPublished]
+    withdrawn: frozenset[str]
+
+
+def price_history(connection: Connection) -> PriceHistory:
+    """What was decided about prices, as one partition has it."""
+    return _history(read_stream(connection, prices_stream(0)))
+
+
+def known_publications(connection: Connection) -> list[PricesPublished]:
+    """Every publication that was decided and not withdrawn, in order."""
+    return price_history(connection).publications
 
 
 def prices_stream_prefix() -> str:
@@ -121,18 +206,19 @@ def prices_stream_prefix() -> str:
     return prices_stream(0).removesuffix("0")
 
 
-def known_publications(connection: Connection) -> list[PricesPublished]:
-    """Every publication that was decided and not withdrawn, in order. All partitions have the same."""
+def _history(stream: Sequence[Decided]) -> PriceHistory:
     known: dict[str, PricesPublished] = {}
-    for row in read_stream(connection, prices_stream(0)):
+    withdrawn = set()
+    for row in stream:
         event = decode(row.value)
         if isinstance(event, PricesPublished):
             known[event.publication_id] = event
         elif isinstance(event, PricesWithdrawn):
             known.pop(event.publication_id, None)
+            withdrawn.add(event.publication_id)
         else:
             raise BrokenInvariant(f"{row.stream} holds a {type(event).__name__}")
-    return list(known.values())
+    return PriceHistory(list(known.values()), frozenset(withdrawn))
 
 
 def _operator_only(actor: str) -> Refusal | None:

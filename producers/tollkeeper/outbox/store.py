@@ -62,6 +62,17 @@ def newest_version(connection: Connection, stream: str) -> int:
     return 0 if found is None else int(found)
 
 
+def newest_versions(connection: Connection, streams: Sequence[str]) -> dict[str, int]:
+    """The last version of each of these streams; an empty one isn't in the answer."""
+    columns = decided_event.c
+    rows = connection.execute(
+        select(columns.stream, func.max(columns.version))
+        .where(columns.stream.in_(streams))
+        .group_by(columns.stream)
+    )
+    return {stream: int(version) for stream, version in rows}
+
+
 def waiting(connection: Connection, *, stream_prefix: str, limit: int) -> list[Decided]:
     """The oldest event without an acknowledgement of each stream, at most `limit` streams."""
     columns = decided_event.c

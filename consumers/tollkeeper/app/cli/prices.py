@@ -19,7 +19,7 @@ from tollkeeper.app.cli.output import (
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.ids import now_micros
 from tollkeeper.money.instants import MICROS_PER_HOUR, format_instant, parse_instant
-from tollkeeper.operations.prices import known_publications
+from tollkeeper.operations.prices import price_history
 from tollkeeper.outbox.database import reading
 from tollkeeper.rating.files import read_price_file
 from tollkeeper.rating.litellm import read_litellm
@@ -144,11 +144,14 @@ def _publish(
 ) -> None:
     with open_app() as app:
         with reading(app.engine) as connection:
-            known = known_publications(connection)
+            history = price_history(connection)
+        known = history.publications
         compared = [one for one in changes(known, proposal) if one.old_picos != one.new_picos]
         if dry_run:
             _preview(compared, proposal, extra or {}, as_json=as_json)
-            refusal = decide_publication(known, proposal, now=app.clock())
+            refusal = decide_publication(
+                known, proposal, now=app.clock(), withdrawn=history.withdrawn
+            )
             if refusal is not None:
                 if not as_json:
                     print_refusal(refusal, as_json=False)
