@@ -5,50 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-import traceback
-import warnings
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 from log.making import numbered, poll_until, read_all
+from support.forking import ended_well, in_fork
 from support.waiting import eventually
 
 from tollkeeper.errors import Misuse
 from tollkeeper.log.sqlite import SqliteLog
-
-
-def in_fork(work: Callable[[], None], *, fork: Callable[[], int] = os.fork) -> int:
-    """Run `work` in a forked child that never returns into pytest; the child's process id."""
-    with warnings.catch_warnings():
-        # Newer Pythons warn of forking with threads, which is what is tested here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:  # noqa: BLE001  (a child must end here, whatever happened)
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def ended_well(pid: int) -> bool:
-    done: list[int] = []
-
-    def has_ended() -> bool:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            done.append(status)
-        return bool(ended)
-
-    eventually(has_ended, 30.0, what="the child's end")
-    return done == [0]
 
 
 def test_a_child_appends_to_a_log_that_its_parent_used_and_closes_midway(tmp_path: Path) -> None:

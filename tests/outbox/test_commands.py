@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -221,30 +219,3 @@ def test_a_key_from_before_a_lost_database_still_buys_once(app: App) -> None:
         assert isinstance(other, Refusal)
         assert other.reasons[0].reason == "idempotency_key"
         assert bought(rebuilt) == 5
-
-
-def test_the_write_ahead_file_stays_bounded_and_the_database_whole(app: App) -> None:
-    """Checkpoints are ours, and only while nobody writes (SQLite's WAL-reset bug)."""
-    from tollkeeper.outbox import database
-
-    path = app.settings.home / "ledger.sqlite"
-    with app.engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 0
-
-    def grow(number: int) -> None:
-        for round_number in range(40):
-            with database.writing(app.engine) as connection:
-                connection.exec_driver_sql(
-                    "INSERT INTO command VALUES ('grow', ?, x'00', ?, 0)",
-                    (f"{number}-{round_number}", "x" * 300_000),
-                )
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(grow, range(4)))
-    written = 4 * 40 * 300_000
-    assert path.with_name("ledger.sqlite-wal").stat().st_size < written // 2
-    with closing(sqlite3.connect(path)) as plain:
-        assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert plain.execute("SELECT count(*) FROM command WHERE scope = 'grow'").fetchone() == (
-            160,
-        )
