@@ -27,6 +27,7 @@ from tollkeeper.outbox.database import open_engine, reading
 from tollkeeper.outbox.deciding import CommandDesk, Outcome, Pending
 from tollkeeper.outbox.relay import Relay
 from tollkeeper.pipeline.loop import GROUP, Pipeline
+from tollkeeper.reports.letters import letter_status
 
 
 class App:
@@ -70,7 +71,7 @@ class App:
     @property
     def quarantine(self) -> QuarantineCommands:
         """Commands on dead letters."""
-        return QuarantineCommands(self.desk)
+        return QuarantineCommands(self.desk, letter_status)
 
     @property
     def relay(self) -> Relay:

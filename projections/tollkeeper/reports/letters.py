@@ -78,6 +78,18 @@ def find_letter(connection: Connection, place: Place) -> Letter:
     return letter_of_row(row)
 
 
+def letter_status(connection: Connection, place: Place) -> str | None:
+    """`open`, or how the letter was closed, as far as the log is folded; None when there is none."""
+    columns = dead_letter.c
+    return connection.execute(
+        select(columns.status).where(
+            columns.generation == live_generation(connection),
+            columns.log_partition == place[0],
+            columns.log_offset == place[1],
+        )
+    ).scalar_one_or_none()
+
+
 def letter_document(letter: Letter, *, with_raw: bool = False) -> dict[str, object]:
     """One letter as the command line shows it; with its bytes (base64) and event when asked."""
     document: dict[str, object] = {

@@ -185,7 +185,7 @@ def _decide(
         )
     verb = "released" if reason is None else "discarded"
     with open_app() as app:
-        letters = _chosen(app, letter, chosen)
+        letters = _chosen(app, letter, chosen, dry_run=dry_run)
         document: dict[str, object] = {verb: 0, "letters": len(letters)}
         code = DONE
         if not dry_run:
@@ -229,11 +229,12 @@ def _decide_all(
     return DONE
 
 
-def _chosen(app: App, letter: str | None, chosen: LetterFilter) -> list[Letter]:
+def _chosen(app: App, letter: str | None, chosen: LetterFilter, *, dry_run: bool) -> list[Letter]:
+    """The letters that are meant; that one is closed already is the command's to refuse or repeat."""
     with reading(app.engine) as connection:
         if letter is None:
             return find_letters(connection, chosen)
         found = find_letter(connection, parse_letter_id(letter))
-    if found.status != "open":
+    if dry_run and found.status != "open":
         raise InvalidInput("dead letter", f"{letter_id(found)} is {found.status} already")
     return [found]
