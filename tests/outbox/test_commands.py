@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from outbox.buying import OPEN, bought, buy, on_log
 from support import homes
 
 from tollkeeper.app.wiring import App
-from tollkeeper.errors import LogUnavailable, StoreUnavailable
-from tollkeeper.events.codec import decode
-from tollkeeper.events.organization import CreditsPurchased, OrganizationFact
+from tollkeeper.errors import LogUnavailable
+from tollkeeper.events.organization import CreditsPurchased
 from tollkeeper.events.refusal import Refusal
 from tollkeeper.log.port import Outgoing
 from tollkeeper.organizations.commands import (
@@ -23,9 +23,7 @@ from tollkeeper.organizations.commands import (
     OpenOrganization,
 )
 from tollkeeper.organizations.service import OrganizationCommands
-from tollkeeper.outbox.database import reading
-from tollkeeper.outbox.deciding import CommandDesk, Done, Outcome, Pending
-from tollkeeper.reports.balance import balance
+from tollkeeper.outbox.deciding import CommandDesk, Done, Pending
 
 FAILPOINTS = (
     "command.before_commit",
@@ -36,7 +34,6 @@ FAILPOINTS = (
     "relay.after_append",
     "relay.after_mark",
 )
-OPEN = OpenOrganization(organization="acme", plan="enterprise_self_serve", owner="pia")
 
 
 @pytest.fixture
@@ -44,27 +41,6 @@ def app(tmp_path: Path) -> Iterator[App]:
     with homes.opened_app(tmp_path / "home") as opened:
         homes.handle(opened, OPEN)
         yield opened
-
-
-def buy(app: App, key: str, nanos: int = 5, actor: str = "pia") -> Outcome:
-    command = BuyCredits(organization="acme", credit_nanos=nanos)
-    return app.organizations.handle(command, CommandContext(actor=actor, command_id=key))
-
-
-def on_log(app: App) -> list[OrganizationFact]:
-    """acme's events as they stand on the log, repeats included."""
-    return [
-        event
-        for partition in range(app.log.partition_count)
-        for record in app.log.read(partition, 0, max_records=10_000)
-        if record.key == b"acme" and isinstance(event := decode(record.value), OrganizationFact)
-    ]
-
-
-def bought(app: App) -> int:
-    homes.fold(app)
-    with reading(app.engine) as connection:
-        return balance(connection, app.log, "acme", now=app.clock()).purchased_nanos
 
 
 def test_the_same_key_and_content_gives_the_first_answer_again(app: App) -> None:
@@ -127,22 +103,21 @@ def test_writers_at_once_leave_no_gap_and_lose_nothing(app: App) -> None:
 
 
 class AwayLog:
-    """A log that can't be reached; all but `append` is the real one."""
+    """A log that takes no record with these keys; all but `append` is the real one."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *refused: bytes) -> None:
         self._log = app.log
+        self._refused = refused
         self.partition_count = app.log.partition_count
-        self.is_away = True
 
     def append(self, records: Sequence[Outgoing], *, timeout_s: float = 10.0) -> list[int]:
-        if self.is_away:
+        if any(record.key in self._refused for record in records):
             raise LogUnavailable("the broker is away")
         return self._log.append(records, timeout_s=timeout_s)
 
 
 def test_without_the_log_the_answer_is_pending_and_later_done(app: App) -> None:
-    away = AwayLog(app)
-    desk = CommandDesk(app.engine, away, behind=lambda _p: 0, clock=app.clock)  # type: ignore[arg-type]  # the desk only appends
+    desk = CommandDesk(app.engine, AwayLog(app, b"acme"), behind=lambda _p: 0, clock=app.clock)  # type: ignore[arg-type]  # the desk only appends
     command = BuyCredits(organization="acme", credit_nanos=5)
     context = CommandContext(actor="pia", command_id="k")
     pending = OrganizationCommands(desk).handle(command, context)
@@ -155,6 +130,17 @@ def test_without_the_log_the_answer_is_pending_and_later_done(app: App) -> None:
     assert isinstance(done, Done)
     assert done.is_repeated
     assert bought(app) == 5
+
+
+def test_an_organization_does_not_wait_for_another_whose_id_begins_alike(app: App) -> None:
+    homes.handle(
+        app, OpenOrganization(organization="acme-eu", plan="enterprise_self_serve", owner="eve")
+    )
+    desk = CommandDesk(app.engine, AwayLog(app, b"acme-eu"), behind=lambda _p: 0, clock=app.clock)  # type: ignore[arg-type]  # the desk only appends
+    context = CommandContext(actor="operator", command_id="same-key")
+    for organization, outcome in (("acme-eu", Pending), ("acme", Done)):
+        command = BuyCredits(organization=organization, credit_nanos=5)
+        assert isinstance(OrganizationCommands(desk).handle(command, context), outcome)
 
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
@@ -180,42 +166,3 @@ def test_a_decided_command_reaches_the_log_without_its_caller(app: App, failpoin
     relayed = homes.run(home, "consume", "--until-caught-up")
     assert relayed.returncode == 0, relayed.stderr
     assert bought(app) == 7 * 10**9
-
-
-def test_after_a_restore_commands_wait_until_the_fold_has_caught_up(
-    app: App, tmp_path: Path
-) -> None:
-    homes.fold(app)
-    old = homes.copied(app.settings.home, tmp_path / "old")
-    buy(app, "after-the-backup")
-    homes.fold(app)
-    app.close()
-    for part in ("", "-wal", "-shm"):
-        (app.settings.home / f"ledger.sqlite{part}").unlink(missing_ok=True)
-    (app.settings.home / "ledger.sqlite").write_bytes((old / "ledger.sqlite").read_bytes())
-    with homes.opened_app(app.settings.home) as restored:
-        with pytest.raises(StoreUnavailable, match="set back to an older state"):
-            buy(restored, "too-early")
-        assert bought(restored) == 5
-        assert isinstance(buy(restored, "now"), Done)
-        assert bought(restored) == 10
-
-
-def test_a_key_from_before_a_lost_database_still_buys_once(app: App) -> None:
-    first = buy(app, "k")
-    homes.fold(app)
-    home = app.settings.home
-    app.close()
-    for part in ("", "-wal", "-shm"):
-        (home / f"ledger.sqlite{part}").unlink(missing_ok=True)
-    with homes.opened_app(home) as rebuilt:
-        homes.fold(rebuilt)
-        again = buy(rebuilt, "k")
-        assert isinstance(first, Done)
-        assert isinstance(again, Done)
-        assert again.is_repeated
-        assert json.loads(json.dumps(again.answer)) == json.loads(json.dumps(first.answer))
-        other = buy(rebuilt, "k", 6)
-        assert isinstance(other, Refusal)
-        assert other.reasons[0].reason == "idempotency_key"
-        assert bought(rebuilt) == 5

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, inspect, select, text
 from tollkeeper.app.settings import Settings
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.events.ids import now_micros
-from tollkeeper.ledger.barrier import records_behind
+from tollkeeper.ledger.barrier import CommandBarrier, records_behind
 from tollkeeper.ledger.migrate import HEAD, migrate
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import generation
@@ -55,7 +55,7 @@ class App:
     @cached_property
     def desk(self) -> CommandDesk:
         """Where commands are decided."""
-        behind = partial(records_behind, self.engine, self.log, GROUP)
+        behind = CommandBarrier(self.engine, self.log, GROUP)
         return CommandDesk(self.engine, self.log, behind=behind, clock=self.clock)
 
     @property

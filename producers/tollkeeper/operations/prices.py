@@ -96,13 +96,18 @@ class PriceCommands:
             known = {one.publication_id for one in known_publications(connection)}
             waits = count_waiting(connection, stream_prefix=prices_stream_prefix())
             is_complete = len(set(self._versions(connection))) == 1
+        proposals = [
+            one for one in built_in_proposals() if waits or one.publication_id not in known
+        ]
+        if is_complete and not proposals:
+            return []
+        if self._desk.count_behind(range(self._desk.log.partition_count)):
+            return []  # SQL was set back: what was published is still to be folded
         if not is_complete:
             with suppress(VersionTaken), writing(self._desk.engine) as connection:
                 append_decided(connection, self._lacking(connection, self._longest(connection)))
         outcomes: list[Outcome] = []
-        for proposal in built_in_proposals():
-            if proposal.publication_id in known and not waits:
-                continue
+        for proposal in proposals:
             outcome = self.publish(
                 proposal, actor=OPERATOR, command_id=f"setup:{proposal.publication_id}"
             )

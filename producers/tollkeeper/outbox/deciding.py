@@ -7,11 +7,11 @@ has acknowledged them is the command *done*; until then it is *pending*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 import msgspec
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine
 
 from tollkeeper.errors import LogUnavailable, StoreUnavailable
 from tollkeeper.events.refusal import Reason, Refusal
@@ -25,10 +25,10 @@ from tollkeeper.outbox.store import (
     Decided,
     VersionTaken,
     append_decided,
+    count_waiting,
     remember_answer,
     remembered_answer,
 )
-from tollkeeper.outbox.tables import decided_event
 
 MAX_LOST_RACES = 50
 """How often a command is decided anew because another one was faster."""
@@ -65,7 +65,10 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One command as the desk sees it: its id is unique within `scope`, its content is hashed."""
+    """One command as the desk sees it: its id is unique within `scope`, its content is hashed.
+
+    `stream_prefix` names the one stream that its events go to, or ends in `/` for several.
+    """
 
     scope: str
     command_id: str
@@ -122,6 +125,10 @@ class CommandDesk:
             f"{ask.scope}: {MAX_LOST_RACES} other commands were faster each time; try again"
         )
 
+    def count_behind(self, partitions: Iterable[int]) -> int:
+        """How many records the fold must read before commands are decided again; 0 when they may be."""
+        return sum(self._behind(partition) for partition in partitions)
+
     def _decide_once(
         self, ask: Ask, decide: Callable[[Connection, int], Decision | Refusal]
     ) -> tuple[dict[str, object], bool] | Refusal:
@@ -158,22 +165,14 @@ class CommandDesk:
         return Pending(answer, "other events of the same stream wait before it")
 
     def _count_waiting(self, ask: Ask) -> int:
-        columns = decided_event.c
         with reading(self.engine) as connection:
-            found = connection.execute(
-                select(func.count()).where(
-                    columns.stream.startswith(ask.stream_prefix, autoescape=True),
-                    columns.command_id == ask.command_id,
-                    columns.log_offset.is_(None),
-                )
-            ).scalar()
-        return int(found or 0)
+            return count_waiting(
+                connection, stream_prefix=ask.stream_prefix, command_id=ask.command_id
+            )
 
     def _check_not_set_back(self, ask: Ask) -> None:
-        partitions = (
-            range(self.log.partition_count) if ask.log_partition is None else [ask.log_partition]
-        )
-        behind = sum(self._behind(partition) for partition in partitions)
+        everywhere = range(self.log.partition_count)
+        behind = self.count_behind(everywhere if ask.log_partition is None else [ask.log_partition])
         if behind:
             raise StoreUnavailable(
                 f"the database was set back to an older state: {behind} records must be folded before "

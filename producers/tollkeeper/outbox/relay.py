@@ -27,6 +27,7 @@ class Relay:
     def run_once(self, stream_prefix: str = "", *, timeout_s: float = 10.0) -> int:
         """Send the oldest waiting event of each stream; answers how many were acknowledged.
 
+        `stream_prefix` is one stream, or all below it when it ends in `/`, or all when it is empty.
         Raises LogUnavailable when the log is away: everything keeps waiting.
         """
         with reading(self._engine) as connection:

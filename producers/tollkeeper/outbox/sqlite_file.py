@@ -20,7 +20,7 @@ from sqlalchemy import Engine, event
 
 # Hooks before a fork run newest first, and a transaction here may ask the log: so ours comes later,
 # and waits for such transactions while the log still answers them.
-import tollkeeper.log.sqlite_file  # noqa: F401
+import tollkeeper.log.sqlite_file  # noqa: F401  (for its hook alone)
 from tollkeeper.errors import Misuse, StoreUnavailable
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024

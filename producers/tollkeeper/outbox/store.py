@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tollkeeper.outbox.tables import command, decided_event
@@ -78,9 +78,7 @@ def waiting(connection: Connection, *, stream_prefix: str, limit: int) -> list[D
     columns = decided_event.c
     first = (
         select(columns.stream, func.min(columns.version).label("version"))
-        .where(
-            columns.log_offset.is_(None), columns.stream.startswith(stream_prefix, autoescape=True)
-        )
+        .where(columns.log_offset.is_(None), within(stream_prefix))
         .group_by(columns.stream)
         .order_by(columns.stream)
         .limit(limit)
@@ -94,15 +92,26 @@ def waiting(connection: Connection, *, stream_prefix: str, limit: int) -> list[D
     return [Decided(*row) for row in rows]
 
 
-def count_waiting(connection: Connection, *, stream_prefix: str = "") -> int:
-    """How many decided events the log hasn't acknowledged yet."""
+def count_waiting(
+    connection: Connection, *, stream_prefix: str = "", command_id: str | None = None
+) -> int:
+    """How many decided events, of one command if it is given, the log hasn't acknowledged yet."""
     columns = decided_event.c
-    found = connection.execute(
-        select(func.count()).where(
-            columns.log_offset.is_(None), columns.stream.startswith(stream_prefix, autoescape=True)
-        )
-    ).scalar()
+    is_waiting = [columns.log_offset.is_(None), within(stream_prefix)]
+    if command_id is not None:
+        is_waiting.append(columns.command_id == command_id)
+    found = connection.execute(select(func.count()).where(*is_waiting)).scalar()
     return int(found or 0)
+
+
+def within(stream_prefix: str) -> ColumnElement[bool]:
+    """The one stream of this name; all below it when it ends in `/`, and all there are when empty.
+
+    Not what merely begins alike: `organization/acme-eu` is another customer than `organization/acme`.
+    """
+    if stream_prefix and not stream_prefix.endswith("/"):
+        return decided_event.c.stream == stream_prefix
+    return decided_event.c.stream.startswith(stream_prefix, autoescape=True)
 
 
 def remembered_answer(

@@ -14,8 +14,28 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.tables import restore_barrier
+from tollkeeper.ledger.unfolded import UnfoldedFacts
 from tollkeeper.log.port import Log
 from tollkeeper.outbox.database import reading, writing
+
+
+class CommandBarrier:
+    """Asked before each command; made once a process, since it remembers what it has looked through."""
+
+    def __init__(self, engine: Engine, log: Log, group: str) -> None:
+        self._engine = engine
+        self._log = log
+        self._group = group
+        self._facts = UnfoldedFacts(engine, log)
+
+    def __call__(self, partition: int) -> int:
+        """How many records the fold must still read before commands of this partition; 0: go ahead."""
+        if behind := records_behind(self._engine, self._log, self._group, partition):
+            return behind
+        next_offset = _next_offset(self._engine, partition)
+        if self._facts.is_lacking(partition, next_offset):
+            return self._log.end_offsets()[partition] - next_offset
+        return 0
 
 
 def raise_barriers(engine: Engine, log: Log, group: str) -> dict[int, int]:
@@ -37,7 +57,7 @@ def raise_barriers(engine: Engine, log: Log, group: str) -> dict[int, int]:
 
 
 def records_behind(engine: Engine, log: Log, group: str, partition: int) -> int:
-    """How many records the fold must still read before commands of this partition; 0: go ahead."""
+    """How many records the fold must still read to be where it, or the log's end, once was."""
     with reading(engine) as connection:
         position = positions(connection, live_generation(connection)).get(partition)
         barrier = connection.execute(
@@ -48,6 +68,12 @@ def records_behind(engine: Engine, log: Log, group: str, partition: int) -> int:
     if next_offset < log.committed(group).get(partition, 0):
         needed = max(needed, log.end_offsets()[partition])
     return max(0, needed - next_offset)
+
+
+def _next_offset(engine: Engine, partition: int) -> int:
+    with reading(engine) as connection:
+        position = positions(connection, live_generation(connection)).get(partition)
+    return 0 if position is None else position.next_offset
 
 
 def _write(connection: Connection, barriers: Mapping[int, int]) -> None:
