@@ -1,14 +1,15 @@
-"""Loading a fold's view from SQL: a handful of queries a batch, each by primary key."""
+"""Loading a fold's view from SQL: a handful of queries a batch, each by a whole key."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, select, tuple_
+from sqlalchemy import Connection, Row, Table, and_, select, text, tuple_
 
 from tollkeeper.errors import BrokenInvariant
 from tollkeeper.events.codec import decode
@@ -25,6 +26,7 @@ from tollkeeper.ledger.rows import (
 )
 from tollkeeper.ledger.tables import (
     COUNT_COLUMNS,
+    LETTERS_BY_EVENT,
     credit,
     dead_letter,
     member,
@@ -36,6 +38,7 @@ from tollkeeper.outbox.tables import decided_event
 from tollkeeper.rating.card import RateCard
 
 KEYS_A_QUERY = 500
+AnyRow: TypeAlias = Row[tuple[Any, ...]]
 Key = TypeVar("Key")
 Value = TypeVar("Value", bound=msgspec.Struct)
 
@@ -46,22 +49,17 @@ def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
     _load_organizations(connection, generation, wanted.organizations, view)
     _load_members(connection, generation, wanted.members, view)
     _load_publications(connection, generation, wanted.partitions, view)
-    for row in _by_keys(
-        connection, credit, generation, ("organization", "purchase_id"), wanted.purchases
+    for row in by_keys(
+        connection, credit, ("organization", "purchase_id"), wanted.purchases, generation
     ):
         view.credits[row.organization, row.purchase_id] = _value(CreditRow, row)
-    for row in _by_keys(
-        connection, dead_letter, generation, ("log_partition", "log_offset"), wanted.letters
+    for row in by_keys(
+        connection, dead_letter, ("log_partition", "log_offset"), wanted.letters, generation
     ):
         view.letters[row.log_partition, row.log_offset] = letter_of_row(row)
-    for chunk in _chunks(wanted.decided):
-        found = connection.execute(
-            select(decided_event.c.stream, decided_event.c.version, decided_event.c.value).where(
-                tuple_(decided_event.c.stream, decided_event.c.version).in_(chunk),
-                decided_event.c.log_offset.is_not(None),
-            )
-        )
-        view.decided.update({(row.stream, row.version): row.value for row in found})
+    for row in by_keys(connection, decided_event, ("stream", "version"), wanted.decided):
+        if row.log_offset is not None:
+            view.decided[row.stream, row.version] = row.value
     return view
 
 
@@ -69,27 +67,19 @@ def open_letters(
     connection: Connection, generation: int, keys: Collection[LetterKey]
 ) -> Mapping[LetterKey, Place]:
     """The open letters of these usage events, the first of each."""
-    columns = dead_letter.c
     found: dict[LetterKey, Place] = {}
-    for chunk in _chunks({key[:2] for key in keys}):
-        rows = connection.execute(
-            select(
-                columns.organization,
-                columns.event_id,
-                columns.payload_hash,
-                columns.log_partition,
-                columns.log_offset,
-            )
-            .where(
-                columns.generation == generation,
-                columns.status == "open",
-                tuple_(columns.organization, columns.event_id).in_(chunk),
-            )
-            .order_by(columns.log_partition, columns.log_offset)
-        )
-        for row in rows:
-            found.setdefault((row[0], row[1], row[2]), (row[3], row[4]))
+    events = {key[:2] for key in keys}
+    for row in by_keys(
+        connection, dead_letter, ("organization", "event_id"), events, generation, LETTERS_BY_EVENT
+    ):
+        if row.status == "open":
+            key, place = _letter_key(row), (row.log_partition, row.log_offset)
+            found[key] = min(place, found.get(key, place))
     return {key: place for key, place in found.items() if key in keys}
+
+
+def _letter_key(row: AnyRow) -> LetterKey:
+    return row.organization, row.event_id, row.payload_hash
 
 
 def letter_of_row(row: Row[tuple[object, ...]]) -> Letter:
@@ -155,7 +145,7 @@ def _load_organizations(
 def _load_members(
     connection: Connection, generation: int, keys: Collection[tuple[str, str]], view: View
 ) -> None:
-    for row in _by_keys(connection, member, generation, ("organization", "member"), keys):
+    for row in by_keys(connection, member, ("organization", "member"), keys, generation):
         view.members[row.organization, row.member] = _value(MemberRow, row)
 
 
@@ -196,22 +186,41 @@ def rate_card(published: tuple[bytes, ...], withdrawn: frozenset[str]) -> RateCa
     return card
 
 
-def _by_keys(
+def by_keys(
     connection: Connection,
     table: Table,
-    generation: int,
     names: tuple[str, str],
     keys: Collection[tuple[object, object]],
-) -> Iterator[Row[tuple[object, ...]]]:
-    pair: ColumnElement[tuple[object, object]] = tuple_(table.c[names[0]], table.c[names[1]])
-    for chunk in _chunks(keys):
-        statement: Select[tuple[object, ...]] = select(table).where(
-            table.c.generation == generation, pair.in_(chunk)
-        )
-        yield from connection.execute(statement)
+    generation: int | None = None,
+    index: str | None = None,
+) -> Iterator[AnyRow]:
+    """The table's rows at these keys, in no order. `index` names the one that leads to them.
+
+    SQLite gets all keys in one parameter. It can't look up a list of pairs, and guesses that walking
+    through a generation is cheaper than many lookups: CROSS JOIN and the index's name leave it no choice.
+    """
+    if connection.dialect.name != "sqlite":
+        pair = tuple_(table.c[names[0]], table.c[names[1]])
+        of_generation = [table.c.generation == generation] if generation is not None else []
+        for chunk in _chunks(keys):
+            yield from connection.execute(
+                select(table).where(and_(pair.in_(chunk), *of_generation))
+            )
+    elif keys:
+        statement = text(
+            f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
+            f"FROM json_each(:keys) AS k CROSS JOIN {table.name} AS t "
+            f"{f'INDEXED BY {index} ' if index else ''}"
+            f"ON t.{names[0]} = k.value ->> 0 AND t.{names[1]} = k.value ->> 1 "
+            f"{'AND t.generation = :generation' if generation is not None else ''}"
+        ).columns(*table.columns)
+        parameters: dict[str, object] = {"keys": json.dumps(list(keys))}
+        if generation is not None:
+            parameters["generation"] = generation
+        yield from connection.execute(statement, parameters)
 
 
-def _value(kind: type[Value], row: Row[tuple[object, ...]]) -> Value:
+def _value(kind: type[Value], row: AnyRow) -> Value:
     """A row without its generation; the value's fields stand in the order of the table's columns."""
     return kind(*tuple(row)[1:])
 

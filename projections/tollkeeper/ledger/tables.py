@@ -212,8 +212,9 @@ dead_letter = _projection(
 )
 """Every record that wasn't folded, with its bytes and cause; closed by QuarantineReleased/Discarded."""
 
+LETTERS_BY_EVENT = "dead_letter_by_event"
 Index(
-    "dead_letter_by_event",
+    LETTERS_BY_EVENT,
     dead_letter.c.generation,
     dead_letter.c.organization,
     dead_letter.c.event_id,

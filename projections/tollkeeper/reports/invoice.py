@@ -10,12 +10,17 @@ from sqlalchemy import Connection, func, select
 
 from tollkeeper.events.usage import TOKEN_TYPES
 from tollkeeper.ledger.generations import live_generation
-from tollkeeper.ledger.tables import COUNT_COLUMNS, NANOS_COLUMNS, dead_letter, spend
+from tollkeeper.ledger.tables import (
+    COUNT_COLUMNS,
+    NANOS_COLUMNS,
+    spend,
+)
 from tollkeeper.log.port import Log
 from tollkeeper.money.amounts import NANOS_PER_CENT, nanos_to_cents
 from tollkeeper.money.periods import Period
 from tollkeeper.reports.documents import instant, money
 from tollkeeper.reports.freshness import Freshness, freshness
+from tollkeeper.reports.letters import open_letters_of
 from tollkeeper.reports.organizations import find_organization
 
 KIND = {"sales_assisted": "usage_invoice", "self_serve": "usage_statement"}
@@ -131,19 +136,9 @@ def _incomplete(
     if fresh.is_stale:
         waiting = "an unknown number of" if fresh.lag_events is None else fresh.lag_events
         reasons.append(f"{waiting} records of the log aren't folded yet")
-    count, at_risk, unpriced = connection.execute(
-        select(
-            func.count(),
-            func.coalesce(func.sum(dead_letter.c.amount_at_risk_nanos), 0),
-            func.count() - func.count(dead_letter.c.amount_at_risk_nanos),
-        ).where(
-            dead_letter.c.generation == live_generation(connection),
-            dead_letter.c.organization == name,
-            dead_letter.c.status == "open",
-        )
-    ).one()
+    count, at_risk, unpriced = open_letters_of(connection, name)
     if count:
-        usd = money("x", int(at_risk))["x_usd"]
+        usd = money("x", at_risk)["x_usd"]
         reasons.append(
             f"{count} records are quarantined: {usd} USD at risk, {unpriced} of unknown price"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, select, text, tuple_
 
 from tollkeeper.errors import InvalidInput, UnknownSchema
 from tollkeeper.events.display import as_document
@@ -14,7 +14,7 @@ from tollkeeper.ledger.batch import decode_outcome
 from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.loading import letter_of_row
 from tollkeeper.ledger.rows import Letter, Place
-from tollkeeper.ledger.tables import COUNT_COLUMNS, dead_letter
+from tollkeeper.ledger.tables import COUNT_COLUMNS, LETTERS_BY_EVENT, dead_letter
 from tollkeeper.reports.documents import instant, money
 
 MAX_LISTED = 10_000
@@ -48,8 +48,7 @@ def find_letters(
     columns = dead_letter.c
     conditions: list[ColumnElement[bool]] = [
         columns.generation == live_generation(connection),
-        (columns.log_partition > after[0])
-        | ((columns.log_partition == after[0]) & (columns.log_offset > after[1])),
+        tuple_(columns.log_partition, columns.log_offset) > after,
     ]
     for name in ("cause", "model", "organization", "status"):
         wanted = getattr(chosen, name)
@@ -88,6 +87,22 @@ def letter_status(connection: Connection, place: Place) -> str | None:
             columns.log_offset == place[1],
         )
     ).scalar_one_or_none()
+
+
+def open_letters_of(connection: Connection, organization: str) -> tuple[int, int, int]:
+    """An organization's open letters: their count, nano-USD at risk, and how many have no known price."""
+    # SQLite would walk through everybody's letters instead of the index, unless it is told.
+    told = f"INDEXED BY {LETTERS_BY_EVENT}" if connection.dialect.name == "sqlite" else ""
+    statement = text(
+        "SELECT count(*), coalesce(sum(amount_at_risk_nanos), 0), "
+        f"count(*) - count(amount_at_risk_nanos) FROM dead_letter {told} "
+        "WHERE generation = :generation AND organization = :organization AND status = 'open'"
+    )
+    count, at_risk, unpriced = connection.execute(
+        statement,
+        {"generation": live_generation(connection), "organization": organization},
+    ).one()
+    return int(count), int(at_risk), int(unpriced)
 
 
 def letter_document(letter: Letter, *, with_raw: bool = False) -> dict[str, object]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from tollkeeper.errors import InvalidInput, UnknownSchema
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.ledger.batch import decode_outcome
 from tollkeeper.ledger.generations import live_generation, positions
-from tollkeeper.ledger.loading import letter_of_row
+from tollkeeper.ledger.loading import by_keys, letter_of_row
 from tollkeeper.ledger.rows import Letter
-from tollkeeper.ledger.tables import dead_letter
+from tollkeeper.ledger.tables import LETTERS_BY_EVENT, dead_letter
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import Log
 from tollkeeper.reports.charges import charge_document, find_charge, price_lines
@@ -79,16 +79,15 @@ def _status(letter: Letter) -> str:
 
 
 def _letters(connection: Connection, name: str, event_id: str) -> list[Letter]:
-    rows = connection.execute(
-        select(dead_letter)
-        .where(
-            dead_letter.c.generation == live_generation(connection),
-            dead_letter.c.organization == name,
-            dead_letter.c.event_id == event_id,
-        )
-        .order_by(dead_letter.c.log_partition, dead_letter.c.log_offset)
+    rows = by_keys(
+        connection,
+        dead_letter,
+        ("organization", "event_id"),
+        {(name, event_id)},
+        live_generation(connection),
+        LETTERS_BY_EVENT,
     )
-    return [letter_of_row(row) for row in rows]
+    return sorted(map(letter_of_row, rows), key=lambda letter: letter.place)
 
 
 def _on_log(connection: Connection, log: Log, name: str, event_id: str) -> tuple[int, int] | None:
