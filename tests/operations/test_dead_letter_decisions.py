@@ -206,8 +206,8 @@ def test_a_key_from_before_a_lost_database_decides_nothing_anew(app: App) -> Non
     with homes.opened_app(home) as rebuilt:
         homes.fold(rebuilt)
         before = written(rebuilt)
-        assert release(rebuilt, one, two) == Done(first.answer, is_repeated=True)
         assert "idempotency_key" in reasons_of(discard(rebuilt, one))
+        assert release(rebuilt, one, two) == Done(first.answer, is_repeated=True)
         assert written(rebuilt) == before
         assert charges(rebuilt) == [("n1", NEW_NANOS), ("n2", NEW_NANOS)]
 

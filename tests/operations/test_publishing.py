@@ -32,9 +32,18 @@ HOUR = MICROS_PER_HOUR
 BUILT_IN = {"claude-2023-01-01", "claude-2026-10-07"}
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that is set up, to be copied."""
+    home = tmp_path_factory.mktemp("publishing") / "home"
+    with homes.opened_app(home):
+        pass
+    return home
+
+
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(tmp_path / "home") as opened:
+def app(template: Path, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(homes.copied(template, tmp_path / "home")) as opened:
         yield opened
 
 
@@ -139,20 +148,24 @@ def test_r16_an_interrupted_publication_needs_no_caller(app: App) -> None:
     assert folded(app) == (Counter(dict.fromkeys([*BUILT_IN, "p"], app.log.partition_count)), 0)
 
 
-@pytest.mark.parametrize("taken", [1, 7])
+@pytest.mark.parametrize(("taken", "is_retried_first"), [(1, True), (7, False)])
 def test_r16_a_publication_that_stands_on_some_partitions_survives_a_lost_database(
-    app: App, taken: int
+    app: App, taken: int, is_retried_first: bool
 ) -> None:
     """What the log holds is the fact: the retry completes exactly that, and a later one comes behind it."""
     folded(app)
     publish_partly(app, proposal(), taken)
     with homes.opened_app(without_database(app)) as rebuilt:
         homes.fold(rebuilt)
-        later = publish(rebuilt.prices, proposal("later"), "k-later")
-        assert isinstance(later, Done), later
-        again = publish(rebuilt.prices, proposal())
-        assert isinstance(again, Done), again
-        assert again.is_repeated
+        commands = [(proposal(), "k"), (proposal("later"), "k-later")]
+        for command, key in commands if is_retried_first else reversed(commands):
+            outcome = publish(rebuilt.prices, command, key)
+            assert isinstance(outcome, Done), outcome
+            assert outcome.is_repeated == (key == "k")
+            for partition in range(rebuilt.log.partition_count):
+                assert command.publication_id in {
+                    one.publication_id for one in on_log(rebuilt, partition)
+                }
         for partition in range(rebuilt.log.partition_count):
             assert [one.publication_id for one in on_log(rebuilt, partition)] == ["p", "later"]
         ids, letters = folded(rebuilt)
@@ -182,20 +195,32 @@ def test_the_same_key_and_content_gives_the_first_answer_other_content_is_refuse
     app.close()
     with homes.opened_app(home) as opened:
         homes.fold(opened)
-        again = publish(opened.prices, proposal())
-        assert again == Done(first.answer, is_repeated=True)
         dearer = (PriceRow(model="brand-new", input_picos=2_000),)
         other = publish(opened.prices, proposal(prices=dearer))
         assert "idempotency_key" in reasons_of(other)
         assert "idempotency_key" in reasons_of(
             opened.prices.withdraw("p", actor="operator", command_id="k")
         )
+        again = publish(opened.prices, proposal())
+        assert again == Done(first.answer, is_repeated=True)
         assert len(on_log(opened, 0)) == 1
 
 
 def test_r16_another_command_cannot_change_a_published_price(app: App) -> None:
     publish(app.prices, proposal())
     assert "published price never changes" in reasons_of(publish(app.prices, proposal(), "k-2"))
+    assert len(on_log(app, 0)) == 1
+
+
+def test_r16_one_id_at_once_with_different_prices_is_published_once(app: App) -> None:
+    def attempt(number: int) -> Outcome:
+        dearer = (PriceRow(model="brand-new", input_picos=number),)
+        return publish(app.prices, proposal(prices=dearer), f"k-{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(attempt, range(8)))
+    assert sum(isinstance(one, Done) for one in outcomes) == 1
+    assert sum(isinstance(one, Refusal) for one in outcomes) == 7
     assert len(on_log(app, 0)) == 1
 
 

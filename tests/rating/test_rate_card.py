@@ -85,6 +85,21 @@ def test_r15_a_token_type_without_a_price_is_not_free(place: int) -> None:
     assert rated(card(row_of(known)).rate(without)).charge_nanos == 0
 
 
+def test_r15_a_variant_that_lacks_a_token_type_puts_the_list_price_at_risk() -> None:
+    """An imported batch price often says nothing of the cache; the whole event waits for its price."""
+    known = card(
+        PriceRow(model=MODEL, input_picos=2_000, cache_read_picos=1_000),
+        PriceRow(model=MODEL, service_tier="batch", input_picos=1_000),
+    )
+    call = {**dict.fromkeys(COUNTS, 0), "input_tokens": 7, "cache_read_tokens": 3}
+    found = known.rate(usage(service_tier="batch", **call))
+    assert isinstance(found, Unpriced)
+    assert (found.missing, found.amount_at_risk_nanos) == (("cache_read",), 17)
+    both = known.rate(usage(service_tier="batch", **{**call, "output_tokens": 1}))
+    assert isinstance(both, Unpriced)
+    assert both.amount_at_risk_nanos is None
+
+
 def test_r15_a_price_of_zero_is_a_price() -> None:
     row = PriceRow(model=MODEL, input_picos=0, output_picos=0)
     assert rated(card(row).rate(usage())).charge_nanos == 0

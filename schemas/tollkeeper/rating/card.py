@@ -142,7 +142,7 @@ class RateCard:
     def _unpriced(self, usage: UsageRecorded, missing: tuple[str, ...]) -> Unpriced:
         variant = (usage.service_tier, usage.speed, usage.region)
         at_risk = None
-        if missing == ("model",) and variant != LIST_VARIANT:
+        if variant != LIST_VARIANT:
             tier, speed, region = LIST_VARIANT
             plain = msgspec.structs.replace(usage, service_tier=tier, speed=speed, region=region)
             listed = self.rate(plain)
