@@ -198,10 +198,7 @@ def _remove(command: RemoveMember, state: OrganizationState, terms: Terms) -> De
         return (refusals.no_member(state.organization, command.member),)
     if role == "primary_owner":
         message = f"{command.member} is the primary owner"
-        step = (
-            f"hand that over first: tollkeeper org transfer-ownership {state.organization} MEMBER"
-        )
-        return (refusals.other("member", "R14", message, step),)
+        return (refusals.primary_owner_stays(state.organization, message),)
     return MemberRemoved(**_fact(state, terms), member=command.member)
 
 
@@ -221,7 +218,7 @@ def _set_role(command: SetRole, state: OrganizationState, terms: Terms) -> Decis
 
 
 def _transfer(command: TransferOwnership, state: OrganizationState, terms: Terms) -> Decision:
-    denied = _unless(terms, state, ("primary_owner", "operator"), "hand over primary ownership")
+    denied = _unless(terms, state, refusals.PRIMARY_OWNER, "hand over primary ownership")
     if denied:
         return denied
     if command.member not in state.members:
@@ -312,12 +309,8 @@ def _reserved_name() -> Reason:
 
 
 def _one_primary_owner(organization: str) -> Reason:
-    return refusals.other(
-        "role",
-        "R14",
-        "there is exactly one primary owner, who alone hands that over",
-        f"use tollkeeper org transfer-ownership {organization} MEMBER",
-    )
+    message = "there is exactly one primary owner, who alone hands that over"
+    return refusals.primary_owner_stays(organization, message)
 
 
 def _fact(state: OrganizationState, terms: Terms) -> _Fact:

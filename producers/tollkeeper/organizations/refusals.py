@@ -5,6 +5,7 @@ from __future__ import annotations
 from tollkeeper.events.refusal import Reason
 
 OPERATOR_ONLY = ("operator",)
+PRIMARY_OWNER = ("primary_owner", "operator")
 OWNERS = ("primary_owner", "owner", "operator")
 ADMINS = ("primary_owner", "owner", "admin", "operator")
 
@@ -51,6 +52,17 @@ def no_member(organization: str, member: str) -> Reason:
         message=f"{member} isn't a member of {organization}",
         who_can_lift=ADMINS,
         next_step=f"add them: tollkeeper org add-member {organization} {member}",
+    )
+
+
+def primary_owner_stays(organization: str, message: str) -> Reason:
+    """There is always exactly one primary owner, so that only a transfer changes who it is."""
+    return Reason(
+        reason="primary_owner",
+        rule="R14",
+        message=message,
+        who_can_lift=PRIMARY_OWNER,
+        next_step=f"hand that over: tollkeeper org transfer-ownership {organization} MEMBER",
     )
 
 

@@ -85,6 +85,8 @@ def check_command(command: Command, context: CommandContext) -> None:
     check_organization("organization", command.organization)
     check_id("actor", context.actor)
     check_id("command_id", context.command_id)
+    if context.occurred_at is not None:
+        _check_integer("occurred_at", context.occurred_at)
     match command:
         case OpenOrganization():
             check_id("owner", command.owner)
@@ -95,8 +97,7 @@ def check_command(command: Command, context: CommandContext) -> None:
         case SetCap():
             _check_cap(command)
         case BuyCredits():
-            if type(command.credit_nanos) is not int:
-                raise InvalidInput("credit_nanos", "must be an integer")
+            _check_integer("credit_nanos", command.credit_nanos)
 
 
 def _check_cap(command: SetCap) -> None:
@@ -104,8 +105,15 @@ def _check_cap(command: SetCap) -> None:
         raise InvalidInput("member", "must be given exactly for the cap of one member")
     if (command.setting == "capped") != (command.cap_nanos is not None):
         raise InvalidInput("cap_nanos", "must be given exactly for an amount")
+    if command.cap_nanos is not None:
+        _check_integer("cap_nanos", command.cap_nanos)
     if command.member is not None:
         check_id("member", command.member)
+
+
+def _check_integer(field: str, value: object) -> None:
+    if type(value) is not int:
+        raise InvalidInput(field, f"must be a whole number, not {type(value).__name__}")
 
 
 def _state_of(events: Iterable[OrganizationEvent]) -> OrganizationState | None:
