@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from app.commands import CommandLine
 from sqlalchemy import func, select
 from support import homes
 
@@ -243,6 +244,28 @@ def test_r16_a_withdrawn_publication_is_gone_and_its_id_stays_taken(app: App) ->
     assert folded(app)[1] == 0
     with reading(app.engine) as connection:
         assert {one.publication_id for one in known_publications(connection)} == BUILT_IN
+
+
+def test_r16_a_dry_run_refuses_what_publishing_would_refuse(
+    app: App,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = CommandLine(app.settings.home, monkeypatch, capsys)
+    file = tmp_path / "prices.toml"
+    file.write_text(
+        'publication_id = "p"\nsource = "test"\nsource_date = "2026-11-01"\n'
+        'effective_from = "2033-01-01T00:00:00Z"\n[[prices]]\nmodels = ["brand-new"]\ninput = "1"\n',
+        encoding="utf-8",
+    )
+    assert line("prices", "publish", str(file), "--dry-run").code == 0
+    assert on_log(app, 0) == []
+    line.json("prices", "publish", str(file))
+    line.json("prices", "withdraw", "p")
+    for more in (["--dry-run"], []):
+        refused = line("prices", "publish", str(file), *more)
+        assert (refused.code, "p was withdrawn" in refused.err) == (1, True)
 
 
 @pytest.mark.parametrize(("ahead", "is_done"), [(-1, False), (0, True), (1, True)])
