@@ -36,14 +36,20 @@ from tollkeeper.replay.verify import ReplayReport, rebuild, verify
 from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
 
 ENDING_AT = 1_793_880_000_000_000
-EVENTS = 1_500
+EVENTS = 400
 COLUMNS = [
     (table, column.name)
     for table in PROJECTIONS
     for column in table.columns
     if not column.primary_key
-    # A position that is changed by hand is another position: see the test of the fence.
+    # A position that is changed by hand is another position: tested one by one below.
     and not (table is consumer_offset and column.name in ("next_offset", "log_identity"))
+]
+KEYS = [
+    (table, column.name)
+    for table in PROJECTIONS[1:]
+    for column in table.primary_key
+    if column.name != "generation"
 ]
 
 
@@ -127,6 +133,55 @@ def test_a_value_changed_by_hand_is_found_and_named(app: App, table: Table, colu
     assert difference.organization is None or difference.organization in difference.describe()
 
 
+@pytest.mark.parametrize(("table", "column"), KEYS, ids=lambda one: str(one))
+def test_a_key_changed_by_hand_is_a_row_too_many_and_one_too_few(
+    app: App, table: Table, column: str
+) -> None:
+    with app.engine.begin() as connection:
+        row = connection.execute(select(table).limit(1)).one()._mapping
+        key = [item == row[item.name] for item in table.primary_key]
+        value = 4_711 if isinstance(row[column], int) else "changed"
+        connection.execute(update(table).where(*key).values({column: value}))
+    found = replayed(app).differences
+    assert {one.table for one in found} == {table.name}
+    assert {one.column for one in found} == {None}
+    assert row.get("organization") in {one.organization for one in found}
+    assert any("stands only in the" in one.describe() for one in found)
+
+
+def test_a_position_of_another_log_is_named(app: App) -> None:
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE consumer_offset SET log_identity = 'other' WHERE log_partition = 3"
+        )
+    (difference,) = replayed(app).differences
+    assert (difference.table, difference.column) == ("consumer_offset", "log_identity")
+    assert difference.key == {"log_partition": 3}
+
+
+def test_a_position_set_back_by_hand_leaves_rows_that_no_replay_has(app: App) -> None:
+    partition = partition_for("org-001", app.log.partition_count)
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE consumer_offset SET next_offset = next_offset - 1 WHERE log_partition = ?",
+            (partition,),
+        )
+    report = replayed(app)
+    assert not report.agrees
+    assert report.differences[0].table == "consumer_offset"
+    assert report.differences[0].key == {"log_partition": partition}
+    assert "org-001" in [one.organization for one in report.differences]
+
+
+def test_a_position_set_ahead_of_the_log_by_hand_is_named(app: App) -> None:
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE consumer_offset SET next_offset = next_offset + 1 WHERE log_partition = 3"
+        )
+    with pytest.raises(LogGap, match="partition 3: the log ends at"):
+        replayed(app)
+
+
 @pytest.mark.parametrize("table", PROJECTIONS[1:], ids=lambda table: table.name)
 def test_a_row_that_was_deleted_is_found(app: App, table: Table) -> None:
     with app.engine.begin() as connection:
@@ -204,20 +259,53 @@ def test_a_live_consumer_goes_on_in_the_swapped_generation(filled: Path, tmp_pat
         consumer.communicate()
 
 
-@pytest.mark.parametrize("failpoint", ["replay.before_swap_commit", "replay.before_drop"])
+@pytest.mark.parametrize(
+    ("failpoint", "live_after"),
+    [
+        ("pipeline.after_fold=kill@3", 1),
+        ("replay.before_swap_commit=kill", 1),
+        ("replay.before_drop=kill", 2),
+        ("replay.in_drop=kill@4", 2),
+    ],
+)
 def test_a_rebuild_that_is_killed_leaves_one_live_ledger(
-    filled: Path, tmp_path: Path, failpoint: str
+    filled: Path, tmp_path: Path, failpoint: str, live_after: int
 ) -> None:
     home = homes.copied(filled, tmp_path / "home")
-    killed = homes.run(home, "rebuild", "--swap", failpoints=f"{failpoint}=kill@1")
+    killed = homes.run(home, "rebuild", "--swap", failpoints=failpoint)
     assert killed.returncode == homes.KILLED, killed.stderr
+    with homes.opened_app(home) as app:
+        with reading(app.engine) as connection:
+            assert live_generation(connection) == live_after
+        assert homes.charged(app) == EVENTS
     again = homes.run(home, "rebuild", "--swap", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["swapped"]
     with homes.opened_app(home) as app:
-        assert replayed(app).agrees
         with reading(app.engine) as connection:
             assert len(connection.execute(select(generation.c.generation)).all()) == 1
+            for table in PROJECTIONS:
+                found = connection.execute(select(table.c.generation).distinct())
+                assert found.scalars().all() == [live_generation(connection)]
+        assert replayed(app).agrees
+
+
+def test_the_command_swaps_nothing_and_names_the_organization_when_they_differ(app: App) -> None:
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE credit SET credit_nanos = 5 WHERE organization = 'org-002'"
+        )
+    before = tables(app)
+    ended = homes.run(app.settings.home, "rebuild", "--swap", "--json")
+    assert ended.returncode == 1, ended.stderr
+    (difference,) = json.loads(ended.stdout)["differences"]
+    assert (difference["organization"], difference["table"]) == ("org-002", "credit")
+    shown = homes.run(app.settings.home, "rebuild", "--swap")
+    assert shown.returncode == 1
+    assert "org-002" in shown.stdout
+    with reading(app.engine) as connection:
+        assert live_generation(connection) == 1
+    assert tables(app) == before
 
 
 def test_a_history_that_begins_too_late_cannot_prove_anything(app: App) -> None:

@@ -50,7 +50,7 @@ generation = Table(
     "generation",
     metadata,
     _int_key("generation"),
-    Column("status", Text, nullable=False),  # live | building
+    Column("status", Text, nullable=False),  # live | building | retired | dropped
     Column("created_at", Int64, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,

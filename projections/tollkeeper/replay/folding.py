@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tollkeeper.errors import BrokenInvariant, LogDiverged, LogGap
+from tollkeeper.errors import LogDiverged, LogGap, Unavailable
 from tollkeeper.ledger.apply import FoldCounts, fold_round
 from tollkeeper.ledger.batch import prepare, rounds
 from tollkeeper.ledger.collector import paused_collector
@@ -15,6 +15,14 @@ RECORDS_A_ROUND = 5_000
 
 Progress = Callable[[int], None]
 """Called with the number of records folded since the last call."""
+
+
+def overtaken(generation: int) -> Unavailable:
+    """The error of a replay whose generation was dropped by one that began later."""
+    return Unavailable(
+        f"another replay began and dropped generation {generation} of this one: only one can run at a "
+        "time; the live ledger is as the other leaves it, try again when that is done"
+    )
 
 
 def check_history_is_whole(log: Log) -> None:
@@ -75,8 +83,6 @@ def fold_next(
             log_identity=log.identity,
         )
         if folded is None:
-            raise BrokenInvariant(
-                f"generation {generation} was taken over by another replay: only one can run at a time"
-            )
+            raise overtaken(generation)
         counts += folded
     return counts

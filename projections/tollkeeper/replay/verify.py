@@ -18,7 +18,13 @@ from tollkeeper.ledger.tables import consumer_offset, generation, organization
 from tollkeeper.log.port import Log
 from tollkeeper.outbox.database import reading, writing
 from tollkeeper.replay.comparing import MAX_DIFFERENCES, Difference, differences, untied
-from tollkeeper.replay.folding import Progress, check_history_is_whole, fold_next, fold_up_to
+from tollkeeper.replay.folding import (
+    Progress,
+    check_history_is_whole,
+    fold_next,
+    fold_up_to,
+    overtaken,
+)
 
 SNAPSHOT_TRIES = 10
 """How often a busy live fold may run ahead before the comparison holds it back by a lock."""
@@ -83,9 +89,8 @@ def rebuild(
 def _begin(log: Log, ledger: SqlLedger, now: int) -> int:
     check_history_is_whole(log)
     with reading(ledger.engine) as connection:
-        live = live_generation(connection)
         left_over = connection.execute(
-            select(generation.c.generation).where(generation.c.generation != live)
+            select(generation.c.generation).where(generation.c.status.not_in(["live", "dropped"]))
         )
         abandoned = [row[0] for row in left_over]
     for number in abandoned:  # a replay that died; one that lives will find that it lost its place
@@ -120,6 +125,8 @@ def _compare_under_lock(log: Log, ledger: SqlLedger, replayed: int, *, swap: boo
         ).all()
         targets = _next_offsets(connection, live)
         reached = _next_offsets(connection, replayed)
+        if not reached:
+            raise overtaken(replayed)
         transaction = SqlTransaction(connection)
         for partition, target in sorted(targets.items()):
             offset = reached[partition]
