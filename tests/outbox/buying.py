@@ -12,6 +12,16 @@ from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.deciding import Outcome
 from tollkeeper.reports.balance import balance
 
+FAILPOINTS = (
+    "command.before_commit",
+    "command.after_commit",
+    "relay.before_append",
+    "log.before_append",
+    "log.after_append",
+    "relay.after_append",
+    "relay.after_mark",
+)
+"""Every place between a decision, the log and the answer, in the order of their effects."""
 OPEN = OpenOrganization(organization="acme", plan="enterprise_self_serve", owner="pia")
 
 
