@@ -17,8 +17,9 @@ from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import generation
 from tollkeeper.log.port import Log
 from tollkeeper.organizations.commands import OpenOrganization
-from tollkeeper.outbox.database import reading
+from tollkeeper.outbox.database import reading, writing
 from tollkeeper.replay import verify as verifying
+from tollkeeper.replay.folding import fold_up_to
 from tollkeeper.replay.verify import ReplayReport, rebuild, verify
 from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
 
@@ -103,6 +104,30 @@ def test_a_replay_that_is_overtaken_before_it_swaps_ends_by_name(
     with pytest.raises(Unavailable, match="another replay"):
         swap(app)
     assert_whole(app, others[0].replayed_generation)
+
+
+def test_a_replay_that_went_live_meanwhile_is_not_taken_for_a_dead_one(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = app.ledger.begin_generation(
+        app.clock(), partitions=app.log.partition_count, log_identity=app.log.identity
+    )
+    ends = app.log.end_offsets()
+    fold_up_to(app.log, app.ledger, other, ends, progress=lambda _records: None)
+    drop = app.ledger.drop_generation
+
+    def late(number: int) -> None:
+        if number == other:
+            monkeypatch.undo()
+            with writing(app.engine) as connection:
+                verifying._move_pointer(connection, 1, other)
+        drop(number)
+
+    monkeypatch.setattr(app.ledger, "drop_generation", late)
+    report = swap(app)
+    assert (report.live_generation, report.swapped) == (other, True)
+    assert swap(app).swapped  # which drops what the other left
+    assert_whole(app, 4)
 
 
 def test_a_generation_number_is_never_used_again(app: App) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, and_, select, text, tuple_
+from sqlalchemy import Connection, Row, Table, TextualSelect, and_, select, text, tuple_
 
 from tollkeeper.errors import BrokenInvariant
 from tollkeeper.events.codec import decode
@@ -207,17 +207,24 @@ def by_keys(
                 select(table).where(and_(pair.in_(chunk), *of_generation))
             )
     elif keys:
-        statement = text(
-            f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
-            f"FROM json_each(:keys) AS k CROSS JOIN {table.name} AS t "
-            f"{f'INDEXED BY {index} ' if index else ''}"
-            f"ON t.{names[0]} = k.value ->> 0 AND t.{names[1]} = k.value ->> 1 "
-            f"{'AND t.generation = :generation' if generation is not None else ''}"
-        ).columns(*table.columns)
         parameters: dict[str, object] = {"keys": json.dumps(list(keys))}
         if generation is not None:
             parameters["generation"] = generation
+        statement = _by_keys_in_sqlite(table, names, generation is not None, index)
         yield from connection.execute(statement, parameters)
+
+
+@lru_cache(maxsize=32)
+def _by_keys_in_sqlite(
+    table: Table, names: tuple[str, str], has_generation: bool, index: str | None
+) -> TextualSelect:
+    return text(
+        f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
+        f"FROM json_each(:keys) AS k CROSS JOIN {table.name} AS t "
+        f"{f'INDEXED BY {index} ' if index else ''}"
+        f"ON t.{names[0]} = k.value ->> 0 AND t.{names[1]} = k.value ->> 1 "
+        f"{'AND t.generation = :generation' if has_generation else ''}"
+    ).columns(*table.columns)
 
 
 def _value(kind: type[Value], row: AnyRow) -> Value:

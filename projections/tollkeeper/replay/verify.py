@@ -7,10 +7,12 @@ asked, makes it the live one in the transaction that proved them equal at equal 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 from sqlalchemy import Connection, delete, func, select, update
 
+from tollkeeper.errors import Misuse
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.store import SqlLedger, SqlTransaction
@@ -94,7 +96,8 @@ def _begin(log: Log, ledger: SqlLedger, now: int) -> int:
         )
         abandoned = [row[0] for row in left_over]
     for number in abandoned:  # a replay that died; one that lives will find that it lost its place
-        ledger.drop_generation(number)
+        with suppress(Misuse):  # it lived, and has just become the live one
+            ledger.drop_generation(number)
     return ledger.begin_generation(now, partitions=log.partition_count, log_identity=log.identity)
 
 

@@ -1,0 +1,80 @@
+"""A home in which every projection table has rows, and what the tests of replays ask of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from support import homes
+
+from tollkeeper.app.wiring import App
+from tollkeeper.ledger.generations import live_generation
+from tollkeeper.ledger.tables import PROJECTIONS
+from tollkeeper.metering.usage import Usage
+from tollkeeper.organizations.commands import (
+    AddMember,
+    BuyCredits,
+    OpenOrganization,
+    RemoveMember,
+    SetCap,
+    VoidCredits,
+)
+from tollkeeper.outbox.database import reading
+from tollkeeper.replay.verify import ReplayReport, verify
+from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
+
+ENDING_AT = 1_793_880_000_000_000
+EVENTS = 400
+
+
+def load(events: int = EVENTS, seed: int = 5) -> list[Usage]:
+    return list(synthetic(SyntheticLoad(seed=seed, events=events, ending_at=ENDING_AT)))
+
+
+def fill(app: App) -> None:
+    for number in range(1, 4):
+        name = f"org-{number:03d}"
+        homes.handle(
+            app,
+            OpenOrganization(organization=name, plan="enterprise_self_serve", owner="owner"),
+            BuyCredits(organization=name, credit_nanos=10**12),
+            AddMember(organization=name, member="gone", role="member"),
+            RemoveMember(organization=name, member="gone"),
+            SetCap(organization=name, scope="organization", setting="capped", cap_nanos=10**12),
+        )
+    homes.handle(
+        app, VoidCredits(organization="org-002", purchase_id="purchase-2", reason="by mistake")
+    )
+    homes.emit(app, load())
+    homes.emit(
+        app,
+        [
+            Usage(
+                organization="org-001",
+                member="m",
+                surface="web",
+                model="unpriced",
+                input_tokens=5,
+                occurred_at=ENDING_AT,
+            )
+        ],
+    )
+    homes.fold(app)
+
+
+def replayed(app: App) -> ReplayReport:
+    return verify(app.log, app.ledger, now=app.clock(), progress=lambda _records: None)
+
+
+def tables(app: App) -> dict[str, list[tuple[object, ...]]]:
+    with reading(app.engine) as connection:
+        live = live_generation(connection)
+        return {
+            table.name: [
+                tuple(value for name, value in row._mapping.items() if name != "generation")
+                for row in connection.execute(
+                    select(table)
+                    .where(table.c.generation == live)
+                    .order_by(*table.primary_key.columns)
+                )
+            ]
+            for table in PROJECTIONS
+        }
