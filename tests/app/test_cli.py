@@ -194,6 +194,73 @@ def test_unpriced_usage_waits_for_its_price(acme: CommandLine, tmp_path: Path) -
     assert acme.json("dead-letters", "list")["count"] == 0
 
 
+def test_a_preview_refuses_what_buying_would_refuse(acme: CommandLine) -> None:
+    for arguments, rule in (
+        (("nobody", "5"), "R24"),
+        (("acme", "5", "--as", "stranger"), "R14"),
+    ):
+        refused = acme.json("credits", "buy", *arguments, "--preview", code=1)
+        assert refused["reasons"][0]["rule"] == rule
+
+
+def test_all_organizations_are_listed(acme: CommandLine) -> None:
+    found = acme.json("org", "list")
+    assert [one["organization"] for one in found["organizations"]] == ["acme"]
+    twins_are_exact(found)
+    assert "acme" in acme("org", "list").out
+
+
+def test_a_question_makes_no_home_and_a_relative_one_is_refused(
+    tk: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = tk("balance", "acme")
+    assert ended.code == 2
+    assert "tollkeeper setup" in ended.err
+    assert not tk.home.exists()
+    monkeypatch.setenv("TOLLKEEPER_HOME", "relative/home")
+    assert "must be an absolute path" in tk("setup").err
+
+
+def test_the_partitions_of_a_log_need_to_be_said_only_once(
+    tk: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOLLKEEPER_PARTITIONS", "3")
+    tk.json("setup")
+    monkeypatch.delenv("TOLLKEEPER_PARTITIONS")
+    assert len(tk.json("doctor", code=1)["partitions"]) == 3
+
+
+def test_a_backup_while_others_append_holds_all_and_restores(
+    acme: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copying the file alone would leave out what stands in SQLite's WAL."""
+    saved = tmp_path / "saved.sqlite"
+    found = acme.json("backup", str(saved))
+    assert found["records"] == sum(found["positions"].values()) > 2
+    assert acme("backup", str(saved)).code == 3  # never over another
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    (restored / "log.sqlite").write_bytes(saved.read_bytes())
+    before = acme.json("balance", "acme")
+    monkeypatch.setenv("TOLLKEEPER_HOME", str(restored))
+    acme.json("consume", "--until-caught-up")
+    after = acme.json("balance", "acme")
+    for key in ("purchased_nanos", "used_nanos", "balance_nanos"):
+        assert after[key] == before[key]
+    assert acme.json("replay", "verify")["agrees"] is True
+
+
+def test_figures_of_another_log_say_so(acme: CommandLine) -> None:
+    for part in ("", "-wal", "-shm"):
+        (acme.home / f"log.sqlite{part}").unlink(missing_ok=True)
+    shown = acme("balance", "acme")
+    assert "isn't the one that this was folded from" in shown.out
+    assert acme.json("balance", "acme")["freshness"]["lag_events"] is None
+    doctor = acme("doctor")
+    assert doctor.code == 1
+    assert "put the log back" in " ".join(doctor.out.split())
+
+
 def test_a_retried_purchase_buys_once_and_a_preview_buys_nothing(acme: CommandLine) -> None:
     buy = ("credits", "buy", "acme", "5", "--as", "ann", "--idempotency-key", "k")
     assert acme(*buy, "--preview").code == 0

@@ -95,6 +95,17 @@ def test_usage_from_the_future_waits_until_somebody_looked_at_the_clock(app: App
     assert [one.cause for one in letters(app)] == [Cause.FUTURE]
 
 
+def test_usage_from_the_future_is_charged_when_it_is_released_after_that_time(app: App) -> None:
+    append(app, call(app, occurred_at=app.clock() + 301 * 1_000_000))
+    assert homes.fold(app).counts.dead_letters == 1
+    (letter,) = letters(app)
+    app.clock = lambda: letter.appended_at + 400 * 1_000_000
+    with homes.opened_app(app.settings.home, clock=app.clock) as later:
+        later.quarantine.release([letter.place], actor="operator", command_id="release")
+        assert homes.fold(later).counts.charged == 1
+        assert letters(later) == []
+
+
 def test_usage_on_a_partition_that_is_not_its_organizations_is_kept_aside(app: App) -> None:
     other = (home_partition(app) + 1) % app.log.partition_count
     append(app, call(app), partition=other)

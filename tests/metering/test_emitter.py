@@ -115,6 +115,14 @@ def test_an_invalid_usage_is_named_and_nothing_of_its_call_is_accepted(
     assert [(e.input_tokens, e.sequence) for e in usages_on(log)] == [(1, 1), (5, 2)]
 
 
+def test_an_event_id_of_ones_own_needs_its_time(tmp_path: Path) -> None:
+    """Else each retry would say another time, and be another content under the same id."""
+    with Emitter(MemoryLog().open, tmp_path) as emitter, pytest.raises(InvalidUsage) as refused:
+        emitter.emit(usage(1, event_id="mine", occurred_at=None))
+    assert refused.value.field == "occurred_at"
+    assert "retry" in refused.value.rule
+
+
 def test_what_is_no_usage_is_refused(tmp_path: Path) -> None:
     with Emitter(MemoryLog().open, tmp_path) as emitter, pytest.raises(InvalidUsage) as refused:
         emitter.emit(cast("Usage", {"organization": "acme"}))

@@ -17,6 +17,7 @@ from support.project import ROOT
 from tollkeeper.app.jobs import CaughtUp, catch_up
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
+from tollkeeper.events.ids import now_micros
 from tollkeeper.failpoints import VARIABLE
 from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.tables import charge
@@ -30,9 +31,9 @@ CHILD_TIMEOUT_S = 120
 
 
 @contextmanager
-def opened_app(home: Path) -> Iterator[App]:
+def opened_app(home: Path, clock: Callable[[], int] = now_micros) -> Iterator[App]:
     """The app on this home, set up, in this process."""
-    app = App(load_settings({"TOLLKEEPER_HOME": str(home)}))
+    app = App(load_settings({"TOLLKEEPER_HOME": str(home)}), clock)
     try:
         app.ensure_ready()
         yield app

@@ -85,7 +85,7 @@ def main() -> None:
 
     out().print(
         f"\nDone in {time.monotonic() - began:.0f} s. Ask on:\n"
-        f"  export TOLLKEEPER_HOME={HOME} PATH=$PWD/.venv/bin:$PATH\n"
+        f"  export TOLLKEEPER_HOME={home} PATH=$PWD/.venv/bin:$PATH\n"
         f"  tollkeeper invoice draft org-002 --period {period}",
         style="bold",
     )

@@ -77,9 +77,17 @@ def examine(app: App) -> tuple[list[Finding], list[dict[str, object]]]:
         ),
         _waiting("dead letters", int(letters or 0), "are open", "tollkeeper dead-letters list"),
     ]
-    findings += [
-        Finding("log", False, one, "find out what happened to the log") for one in diverged
-    ]
+    if diverged:
+        findings.append(
+            Finding(
+                "log",
+                False,
+                diverged[0]
+                + (f" (and {len(diverged) - 1} partitions more)" if diverged[1:] else ""),
+                "put the log back that belongs to this ledger; or move ledger.sqlite away and run "
+                "tollkeeper consume --until-caught-up",
+            )
+        )
     return findings, partitions
 
 

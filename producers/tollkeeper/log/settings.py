@@ -12,12 +12,14 @@ from pathlib import Path
 import msgspec
 
 from tollkeeper.errors import InvalidInput
+from tollkeeper.log.sqlite_schema import stored_partitions
 
 CONFIG = "TOLLKEEPER_CONFIG"
 PREFIX = "TOLLKEEPER_"
 NAMES = ("home", "log", "redis", "sql", "partitions", "session_timeout_s")
 DEFAULT_HOME = "~/.tollkeeper"
 DEFAULT_PARTITIONS = 8
+LOG_FILE = "log.sqlite"
 DEFAULT_SESSION_TIMEOUT_S = 6.0
 
 
@@ -34,7 +36,7 @@ class LogSettings(msgspec.Struct, frozen=True):
     @property
     def log_path(self) -> Path:
         """The embedded log's file."""
-        return self.home / "log.sqlite"
+        return self.home / LOG_FILE
 
     @property
     def spool_dir(self) -> Path:
@@ -65,9 +67,14 @@ def log_settings(values: Mapping[str, str]) -> LogSettings:
                 PREFIX + name.upper(),
                 "must be unset: this release has the embedded log only, and no gate yet",
             )
+    home = Path(values.get("home") or DEFAULT_HOME).expanduser()
+    if not home.is_absolute():
+        raise InvalidInput(
+            "TOLLKEEPER_HOME", f"must be an absolute path, not {home}: services start anywhere"
+        )
     return LogSettings(
-        home=Path(values.get("home") or DEFAULT_HOME).expanduser().absolute(),
-        partitions=_partitions(values.get("partitions") or str(DEFAULT_PARTITIONS)),
+        home=home,
+        partitions=_partitions(values.get("partitions"), home),
         session_timeout_s=_session(values.get("session_timeout_s") or DEFAULT_SESSION_TIMEOUT_S),
     )
 
@@ -91,7 +98,10 @@ def _from_file(path: str) -> dict[str, str]:
     return {name: str(value) for name, value in found.items()}
 
 
-def _partitions(text: str) -> int:
+def _partitions(text: str | None, home: Path) -> int:
+    """As given, else as the log in this home has it, else the default."""
+    if not text:
+        return stored_partitions(home / LOG_FILE) or DEFAULT_PARTITIONS
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
         raise InvalidInput("TOLLKEEPER_PARTITIONS", f"must be 1 to 10000, not {text!r}")
     return int(text)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from tollkeeper.errors import InvalidInput, Misuse
+from tollkeeper.errors import InvalidInput
 from tollkeeper.failpoints import failpoint
-from tollkeeper.log.port import MAX_RECORD_BYTES, LogRecord, Outgoing
+from tollkeeper.log.checks import check_offset, check_outgoing, check_partition
+from tollkeeper.log.port import LogRecord, Outgoing
 from tollkeeper.log.sqlite_consumer import SqliteConsumer
 from tollkeeper.log.sqlite_errors import unavailable
 from tollkeeper.log.sqlite_file import LogFile
@@ -75,7 +77,7 @@ class SqliteLog:
         """
         if not records:
             return []
-        payload_bytes = self._checked_size(records)
+        payload_bytes = check_outgoing(records, self.partition_count)
         try:
             failpoint("log.before_append")
             offsets = self._file.write(
@@ -90,9 +92,8 @@ class SqliteLog:
 
     def read(self, partition: int, offset: int, *, max_records: int) -> list[LogRecord]:
         """Records from `offset` on, without a group; empty at the end."""
-        self._check_partition(partition)
-        if offset < 0:
-            raise Misuse(f"read: offset {offset} is negative")
+        check_partition(partition, self.partition_count)
+        check_offset("read", offset)
         return self._file.read(
             lambda connection: read_records(connection, partition, offset, max_records)
         )
@@ -128,26 +129,19 @@ class SqliteLog:
             max_poll_interval_s=self._max_poll_interval_s,
         )
 
+    def back_up(self, to: Path) -> None:
+        """Copy the whole log into a new file, while others append. Copying the file itself isn't enough:
+        what was appended last stands in another one (SQLite's WAL)."""
+        try:
+            to.touch(exist_ok=False)
+            with closing(sqlite3.connect(to)) as copy:
+                self._file.read(lambda connection: connection.backup(copy))
+        except (OSError, sqlite3.Error) as error:
+            raise unavailable(to, error) from error
+
     def close(self) -> None:
         """Close the file; consumers are closed by their owners."""
         self._file.close()
-
-    def _checked_size(self, records: Sequence[Outgoing]) -> int:
-        """The bytes of all records; InvalidInput or Misuse when one of them can't be appended."""
-        total = 0
-        for record in records:
-            self._check_partition(record.partition)
-            size = len(record.value) + len(record.key or b"")
-            if size > MAX_RECORD_BYTES:
-                raise InvalidInput(
-                    "value", f"key and value have at most {MAX_RECORD_BYTES} bytes, not {size}"
-                )
-            total += size
-        return total
-
-    def _check_partition(self, partition: int) -> None:
-        if not 0 <= partition < self.partition_count:
-            raise Misuse(f"partition {partition} isn't one of 0 to {self.partition_count - 1}")
 
     def _insert(self, connection: sqlite3.Connection, records: Sequence[Outgoing]) -> list[int]:
         """Write the rows; the clock is read under the write lock, so times follow the offsets."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from tollkeeper.errors import InvalidInput, LogUnavailable
@@ -53,6 +54,18 @@ _PARTITION_TABLE = """
         "offset" INTEGER PRIMARY KEY, key BLOB, value BLOB NOT NULL, appended_at INTEGER NOT NULL
     ) STRICT
 """
+
+
+def stored_partitions(path: Path) -> int | None:
+    """How many partitions the log in this file has; None when there is no such log (yet)."""
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute("SELECT partition_count FROM log").fetchone()
+    except sqlite3.Error:
+        return None  # being made right now, or no log: whoever opens it says what is wrong
+    return None if row is None else int(row[0])
 
 
 def verify_or_create(

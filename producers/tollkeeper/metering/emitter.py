@@ -161,6 +161,9 @@ def _prepared(index: int, usage: Usage, now: int) -> Prepared:
     event_id = usage.event_id
     if event_id is None:
         event_id = new_event_id()
+    elif usage.occurred_at is None:
+        rule = "must be given with an event_id: a retry has another now, and so another content"
+        raise InvalidUsage("occurred_at", rule, index)
     if type(usage.occurred_at) is int:
         return Prepared(usage, event_id, usage.occurred_at)
     try:

@@ -17,9 +17,9 @@ from tollkeeper.money.instants import to_micros
 class Usage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One model call's consumption; the fields are those of `UsageRecorded`.
 
-    Without `event_id` the emitter makes one and answers it; give your own to be able to report the
-    same usage again without charging it twice. Without `occurred_at` it is the moment of the call; it
-    is an aware datetime or microseconds since the epoch.
+    Without `event_id` the emitter makes one and answers it; give your own, and `occurred_at` with it,
+    to be able to report the same usage again without charging it twice. `occurred_at` is an aware
+    datetime or microseconds since the epoch; without both it is the moment of the call.
     """
 
     organization: str

@@ -27,6 +27,7 @@ from tollkeeper.organizations.commands import (
 )
 from tollkeeper.organizations.decide import Terms, decide
 from tollkeeper.organizations.state import OrganizationState, evolve
+from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Outcome, used_before
 from tollkeeper.outbox.store import Decided, read_stream
 from tollkeeper.outbox.streams import organization_stream
@@ -62,6 +63,16 @@ class OrganizationCommands:
         return self._desk.handle(
             Ask(command.organization, context.command_id, content, stream, partition), decide_now
         )
+
+    def preview(self, command: Command, context: CommandContext) -> Refusal | None:
+        """What would stand against the command now; None when nothing does. Changes nothing."""
+        check_command(command, context)
+        with reading(self._desk.engine) as connection:
+            known = history(connection, command.organization)
+        if any(event.command_id == context.command_id for event in known):
+            return None  # it was done before: the first answer would be given again
+        decided = decide(command, _state_of(known), _terms(context, self._desk.clock()))
+        return decided if isinstance(decided, Refusal) else None
 
 
 def load(connection: Connection, organization: str) -> OrganizationState | None:

@@ -91,7 +91,7 @@ class Fold:
         """Fold one record."""
         if type(outcome) is UsageRecorded:
             self._records.append(record)
-            self._usage(record, outcome, None)
+            self._usage(record, outcome, None, record.appended_at)
         else:
             self._take_other(record, outcome, None)
 
@@ -112,16 +112,23 @@ class Fold:
         self._drop_repeated_letters(open_letters)
         return self.changes
 
-    def _usage(self, record: LogRecord, usage: UsageRecorded, released_offset: int | None) -> None:
+    def _usage(
+        self,
+        record: LogRecord,
+        usage: UsageRecorded,
+        released_offset: int | None,
+        seen_at: int,
+    ) -> None:
+        """`seen_at` is when the log got the record, or its release: what lay ahead then may be past."""
         organization = self.view.organizations.get(usage.organization)
         rated = self.view.cards[record.partition].rate(usage)
         if (
             organization is None
             or organization.log_partition != record.partition
-            or usage.occurred_at > record.appended_at + FUTURE_TOLERANCE_MICROS
+            or usage.occurred_at > seen_at + FUTURE_TOLERANCE_MICROS
             or type(rated) is not Rated
         ):
-            self._quarantine_usage(record, usage, organization)
+            self._quarantine_usage(record, usage, organization, seen_at)
             return
         values = astuple(usage)
         organization.last_offset = record.offset if released_offset is None else released_offset
@@ -144,7 +151,11 @@ class Fold:
         self.changes.charges.append(values + judged + rated.parts + place)
 
     def _quarantine_usage(
-        self, record: LogRecord, usage: UsageRecorded, organization: OrganizationTotals | None
+        self,
+        record: LogRecord,
+        usage: UsageRecorded,
+        organization: OrganizationTotals | None,
+        seen_at: int,
     ) -> None:
         rated = self.view.cards[record.partition].rate(usage)
         if isinstance(rated, Rated):
@@ -165,10 +176,12 @@ class Fold:
                 "organization",
                 f"{usage.organization} isn't open; open it, then release this",
             )
-        elif usage.occurred_at > record.appended_at + FUTURE_TOLERANCE_MICROS:
-            ahead_s = (usage.occurred_at - record.appended_at) // 1_000_000
+        elif usage.occurred_at > seen_at + FUTURE_TOLERANCE_MICROS:
+            ahead_s = (usage.occurred_at - seen_at) // 1_000_000
             problem = Problem(
-                Cause.FUTURE, "occurred_at", f"is {ahead_s} s ahead of the log; mend the clock"
+                Cause.FUTURE,
+                "occurred_at",
+                f"is {ahead_s} s ahead of the log; mend the clock, release it when that time has come",
             )
         if problem is None:
             raise BrokenInvariant(f"usage {usage.event_id} was quarantined without a cause")
@@ -254,7 +267,7 @@ class Fold:
         outcome = self._decode(letter.raw)
         if isinstance(outcome, UsageRecorded):
             self._released[letter.place] = released
-            self._usage(record, outcome, release.offset)
+            self._usage(record, outcome, release.offset, release.appended_at)
         else:
             self._take_other(record, outcome, released)
 

@@ -15,7 +15,7 @@ from tollkeeper.reports.documents import instant
 
 
 class Freshness(msgspec.Struct, frozen=True):
-    """`lag_events` and `lag_s` are None when the log couldn't be asked.
+    """`lag_events` and `lag_s` are None when the log couldn't be asked, or is another or shorter one.
 
     `as_of_micros` is the instant up to which the figures are complete: now when nothing lags, else when
     the last folded record reached the log; None when nothing was ever folded.
@@ -56,6 +56,11 @@ def freshness(
     last_folded = max(appended, default=None)
     try:
         ends = log.end_offsets()
+        if any(
+            position.log_identity != log.identity or ends[partition] < position.next_offset
+            for partition, position in chosen.items()
+        ):
+            return Freshness(last_folded, None, None, reached)
         waiting = {
             partition: ends[partition] - offset
             for partition, offset in reached.items()

@@ -50,6 +50,26 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+def list_organizations(connection: Connection) -> list[dict[str, object]]:
+    """Every organization of the live ledger by name, without its members."""
+    rows = connection.execute(
+        select(organization)
+        .where(organization.c.generation == live_generation(connection))
+        .order_by(organization.c.organization)
+    )
+    return [
+        {
+            "organization": row.organization,
+            "plan": row.plan,
+            "channel": row.channel,
+            "primary_owner": row.primary_owner,
+            "charged_events": row.charged_events,
+            **money("charged", row.charged_nanos),
+        }
+        for row in rows
+    ]
+
+
 def find_organization(connection: Connection, name: str) -> Organization:
     """The organization; InvalidInput with the next step when the ledger doesn't know it."""
     number = live_generation(connection)
@@ -61,7 +81,7 @@ def find_organization(connection: Connection, name: str) -> Organization:
     if row is None:
         raise InvalidInput(
             "organization",
-            f"{name} isn't in the ledger: check the name, or run `tollkeeper consume "
+            f"{name} isn't in the ledger: see `tollkeeper org list`, or run `tollkeeper consume "
             "--until-caught-up` if it was opened just now",
         )
     present = [one for one in members(connection, name) if one["removed_at"] is None]

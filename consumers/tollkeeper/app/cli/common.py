@@ -93,7 +93,13 @@ def open_app() -> Iterator[App]:
 
 @contextmanager
 def open_reports() -> Iterator[tuple[App, Connection]]:
-    """The app and one consistent snapshot of its database."""
+    """The app and one consistent snapshot of its database; a question makes no home."""
+    settings = load_settings(os.environ)
+    if not settings.home.exists():
+        raise InvalidInput(
+            "TOLLKEEPER_HOME",
+            f"{settings.home} doesn't exist: run `tollkeeper setup` first, or name another folder",
+        )
     with open_app() as app, reading(app.engine) as connection:
         yield app, connection
 
@@ -106,6 +112,8 @@ def chosen_period(text: str | None) -> Period:
 def positive_usd(text: str, *, field: str) -> int:
     """Decimal USD above zero to nano-USD."""
     nanos = usd_to_nanos(text, field=field)
+    if "e" in text.lower():
+        raise InvalidInput(field, f"must be written out, without an exponent, not {text!r}")
     if nanos == 0:
         raise InvalidInput(field, "must be above zero")
     return nanos

@@ -73,6 +73,19 @@ def org_open(
     _handle(command, change, as_json, f"{organization} is open, owned by {owner}")
 
 
+@org.command("list")
+@json_option
+def org_list(as_json: bool) -> None:
+    """Every organization that the ledger knows."""
+    with open_reports() as (_, connection):
+        found = reports.list_organizations(connection)
+    if as_json:
+        print_json({"organizations": found, "count": len(found)})
+        return
+    columns = ("organization", "plan", "channel", "primary_owner", "charged_usd")
+    print_table("organizations", columns, [[one[name] for name in columns] for one in found])
+
+
 @org.command("show")
 @click.argument("organization")
 @json_option
@@ -176,7 +189,12 @@ def org_transfer_ownership(change: Change, organization: str, member: str, as_js
 def credits_buy(change: Change, organization: str, usd: str, preview: bool, as_json: bool) -> None:
     """Buy USD of prepaid credits for ORGANIZATION."""
     nanos = positive_usd(usd, field="USD")
+    command = BuyCredits(organization=organization, credit_nanos=nanos)
     if preview:
+        with open_app() as app:
+            refusal = app.organizations.preview(command, change.context)
+        if refusal is not None:
+            print_outcome(refusal, as_json=as_json, done="")
         document = {
             "preview": True,
             "organization": organization,
@@ -189,7 +207,6 @@ def credits_buy(change: Change, organization: str, usd: str, preview: bool, as_j
             out().print(f"would buy {nanos_to_usd(nanos)} USD of credits for {organization}")
         return
     confirm(f"Buy {nanos_to_usd(nanos)} USD of credits for {organization}?", as_json=as_json)
-    command = BuyCredits(organization=organization, credit_nanos=nanos)
     _handle(command, change, as_json, f"bought {nanos_to_usd(nanos)} USD for {organization}")
 
 

@@ -104,9 +104,15 @@ def print_freshness(freshness: Document) -> None:
     if lag == 0:
         out().print(f"as of {freshness['as_of']}, nothing waits on the log", style="dim")
         return
-    count = "an unknown number of" if lag is None else lag
+    if lag is None:
+        out().print(
+            "stale or wrong: the log is away, or isn't the one that this was folded from; "
+            "run: tollkeeper doctor",
+            style="yellow",
+        )
+        return
     out().print(
-        f"stale: {count} records wait on the log; run: tollkeeper consume --until-caught-up",
+        f"stale: {lag} records wait on the log; run: tollkeeper consume --until-caught-up",
         style="yellow",
     )
 

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -27,6 +28,7 @@ from tollkeeper.app.jobs import consume as consume_until
 from tollkeeper.app.wiring import still_pending
 from tollkeeper.errors import InvalidInput
 from tollkeeper.ledger.apply import FoldCounts
+from tollkeeper.log.sqlite import SqliteLog
 
 STOP_TIMEOUT_S = 10.0
 
@@ -113,6 +115,37 @@ def run(only: str | None) -> None:
 
 
 @click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def backup(file: Path, as_json: bool) -> None:
+    """Copy the embedded log into FILE, while everything runs.
+
+    \b
+    All else can be folded from it. To restore: put FILE as log.sqlite into a new home, then
+      tollkeeper consume --until-caught-up
+    """
+    with open_app() as app:
+        if not isinstance(app.log, SqliteLog):
+            raise InvalidInput("TOLLKEEPER_LOG", "names a log that has copies of its own: Kafka's")
+        app.log.back_up(file)
+        copy = SqliteLog(file, partitions=app.log.partition_count)
+        try:
+            ends = copy.end_offsets()
+            document = {
+                "file": str(file.absolute()),
+                "log": copy.identity,
+                "records": sum(ends.values()),
+                "positions": {str(partition): end for partition, end in ends.items()},
+            }
+        finally:
+            copy.close()
+    if as_json:
+        print_json(document)
+    else:
+        out().print(f"{document['records']} records of log {document['log']} are in {file}")
+
+
+@click.command()
 @click.option("--until-caught-up", is_flag=True, help="Drain and relay first, then end.")
 @json_option
 def consume(until_caught_up: bool, as_json: bool) -> None:
@@ -187,4 +220,4 @@ def _print_counts(document: dict[str, object], *, as_json: bool) -> None:
     )
 
 
-running_commands = (setup, doctor, run, consume)
+running_commands = (setup, doctor, run, consume, backup)

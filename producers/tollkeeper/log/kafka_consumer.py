@@ -1,0 +1,227 @@
+"""A member of a Kafka consumer group: kafka-python's consumer, tamed to the port's rules.
+
+Where it reads from is the caller's decision alone: an assigned partition is paused until `seek`. After
+any error that isn't expected the client is thrown away and joins anew: it was seen to spin or to go on
+quietly otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from time import monotonic
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from tollkeeper.errors import LogDiverged, LogUnavailable, Misuse
+from tollkeeper.log.checks import check_offset
+from tollkeeper.log.kafka_reading import FETCH_BYTES, Reader, record_of
+from tollkeeper.log.kafka_settings import KafkaSettings
+from tollkeeper.log.port import LogRecord
+
+logger = logging.getLogger(__name__)
+
+COMMIT_MS = 5_000
+JOIN_MS = 10_000
+MAX_POLL_RECORDS = 5_000
+
+
+class KafkaGroupConsumer:
+    """See the port. Joins its group at the first `poll`."""
+
+    def __init__(self, settings: KafkaSettings, group: str, reader: Reader) -> None:
+        self._settings = settings
+        self._group = group
+        self._reader = reader
+        self._client: Any = None
+        self._listener = _Listener()
+        self._assignment: frozenset[int] = frozenset()
+        self._assignment_epoch = 0
+        self._positions: dict[int, int] = {}
+        self._pid = os.getpid()
+        self._closed = False
+
+    @property
+    def assignment(self) -> frozenset[int]:
+        """The partitions owned as of the last `poll`."""
+        return self._assignment
+
+    @property
+    def assignment_epoch(self) -> int:
+        """Grows with every change of the assignment, also when the same partitions come back."""
+        return self._assignment_epoch
+
+    def poll(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
+        """See the port. Raises LogDiverged when a position lies outside of what is stored."""
+        self._check_usable()
+        if max_records < 1:
+            raise Misuse(f"poll: max_records must be at least 1, not {max_records}")
+        deadline = monotonic() + timeout_s
+        while True:
+            left_ms = max(0, round((deadline - monotonic()) * 1_000))
+            try:
+                client = self._open()
+                found = client.poll(timeout_ms=left_ms, max_records=max_records)
+            except OffsetOutOfRangeError as error:
+                raise self._diverged(error) from error
+            except (KafkaError, OSError) as error:
+                self._discard()
+                raise LogUnavailable(
+                    f"Kafka at {self._settings.shown} can't be polled: {type(error).__name__}: {error}"
+                ) from error
+            is_changed = self._take_up_assignment()
+            records = self._positioned(found)
+            if records or is_changed or monotonic() >= deadline:
+                return records
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Position an owned partition; Misuse when it isn't owned or the offset is negative."""
+        self._check_usable()
+        if partition not in self._assignment:
+            raise Misuse(f"seek: partition {partition} isn't owned by this consumer")
+        check_offset("seek", offset)
+        place = TopicPartition(self._settings.topic, partition)
+        try:
+            self._client.seek(place, offset)
+            self._client.resume(place)
+        except (IllegalStateError, ValueError, KeyError):
+            return  # it was taken away meanwhile: the next poll tells
+        self._positions[partition] = offset
+
+    def commit(self, next_offsets: Mapping[int, int]) -> None:
+        """See the port: for lag tools, ignored for what isn't owned."""
+        self._check_usable()
+        owned = {
+            TopicPartition(self._settings.topic, partition): OffsetAndMetadata(offset, "", -1)
+            for partition, offset in next_offsets.items()
+            if partition in self._assignment
+        }
+        if not owned or self._client is None:
+            return
+        try:
+            self._client.commit(owned, timeout_ms=COMMIT_MS)
+        except (CommitFailedError, RebalanceInProgressError, IllegalStateError) as lost:
+            logger.info("commit_lost group=%s cause=%s", self._group, type(lost).__name__)
+        except (KafkaError, OSError) as error:
+            raise LogUnavailable(
+                f"Kafka at {self._settings.shown} didn't take a commit: {type(error).__name__}: {error}"
+            ) from error
+
+    def close(self) -> None:
+        """Leave the group at once; when the broker is away the session's end does it."""
+        if not self._closed:
+            self._closed = True
+            self._discard()
+
+    def _open(self) -> Any:
+        if self._client is None:
+            settings = self._settings
+            self._client = KafkaConsumer(
+                **settings.client_options,
+                group_id=self._group,
+                metrics_enabled=False,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                check_crcs=True,
+                allow_auto_create_topics=False,
+                session_timeout_ms=int(settings.session_timeout_s * 1_000),
+                heartbeat_interval_ms=int(settings.session_timeout_s * 1_000 / 3),
+                max_poll_interval_ms=int(settings.max_poll_interval_s * 1_000),
+                max_poll_records=MAX_POLL_RECORDS,
+                max_partition_fetch_bytes=FETCH_BYTES,
+                bootstrap_timeout_ms=JOIN_MS,
+            )
+            self._listener = _Listener(self._client)
+            self._client.subscribe([settings.topic], listener=self._listener)
+            # A leader that joins before it knows the topic deals out nothing, and nobody rejoins.
+            self._client.partitions_for_topic(settings.topic)
+        return self._client
+
+    def _take_up_assignment(self) -> bool:
+        """Notice what the listener saw: whether the assignment is another than it was."""
+        changes = self._listener.changes
+        if changes == self._listener.noticed:
+            return False
+        self._listener.noticed = changes
+        self._assignment_epoch += 1
+        self._positions = {}
+        self._assignment = frozenset(one.partition for one in self._client.assignment())
+        return True
+
+    def _positioned(self, found: Mapping[Any, list[Any]]) -> list[LogRecord]:
+        """What belongs to partitions that were positioned since they were assigned."""
+        records: list[LogRecord] = []
+        for place, batch in found.items():
+            if place.partition in self._positions:
+                records += map(record_of, batch)
+                self._positions[place.partition] = records[-1].next_offset
+        return records
+
+    def _diverged(self, error: OffsetOutOfRangeError) -> LogDiverged:
+        """Forget the position that isn't stored; the other partitions keep theirs."""
+        (place,) = list(error.args[0])[:1]
+        partition = place.partition
+        position = self._positions.pop(partition, error.args[0][place])
+        self._client.pause(place)
+        self._client.seek(place, 0)
+        start = self._reader.starts([partition])[partition]
+        end = self._reader.ends([partition])[partition]
+        return LogDiverged(
+            f"partition {partition}: position {position} lies outside of the log's {start} to {end}: the "
+            "log was truncated or recreated"
+        )
+
+    def _discard(self) -> None:
+        client, self._client = self._client, None
+        if self._assignment:
+            self._assignment_epoch += 1
+        self._assignment, self._positions = frozenset(), {}
+        if client is not None and self._pid == os.getpid():
+            try:
+                client.close(autocommit=False, timeout_ms=1_000)
+            except (KafkaError, OSError) as error:
+                logger.info("close_failed group=%s error=%s", self._group, error)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise Misuse("the consumer was closed")
+        if self._pid != os.getpid():
+            raise Misuse("a consumer doesn't survive a fork: make one in the child")
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+    """Counts changes, on the client's own thread; a call that waits would deadlock there.
+
+    What is assigned gets a position and is paused at once, so that nothing is fetched, no committed
+    offset is asked for and no reset policy ever decides where to read.
+    """
+
+    def __init__(self, client: Any = None) -> None:
+        self._client = client
+        self.changes = 0
+        self.noticed = 0
+
+    def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        if revoked:
+            self.changes += 1
+
+    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        for place in assigned:
+            self._client.seek(place, 0)
+        if assigned:
+            self._client.pause(*assigned)
+        self.changes += 1
+
+    def on_partitions_lost(self, lost: Collection[Any]) -> None:
+        self.changes += 1

@@ -1,0 +1,123 @@
+"""The topic: made by `setup` with all that the log port promises, and verified before it is trusted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from tollkeeper.errors import InvalidInput, LogUnavailable
+from tollkeeper.log.kafka_settings import KafkaSettings
+
+CONFIG = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "message.timestamp.type": "LogAppendTime",
+    "unclean.leader.election.enable": "false",
+}
+"""What the topic must have: kept for ever, whole, and stamped by the broker's clock."""
+ASK_MS = 10_000
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """The topic as the cluster knows it."""
+
+    topic_id: str
+    partitions: int
+
+
+def ensure_topic(settings: KafkaSettings) -> Topic:
+    """Make the topic where it is missing, then verify it. Raises LogUnavailable, InvalidInput."""
+    with _admin(settings) as admin:
+        config = dict(CONFIG)
+        if settings.replication > 1:
+            config["min.insync.replicas"] = "2"
+        wanted = NewTopic(
+            name=settings.topic,
+            num_partitions=settings.partitions,
+            replication_factor=settings.replication,
+            topic_configs=config,
+        )
+        with contextlib.suppress(TopicAlreadyExistsError):
+            admin.create_topics([wanted], timeout_ms=ASK_MS)
+            admin.wait_for_topics([settings.topic], timeout_ms=ASK_MS)
+        topic = _describe(admin, settings)
+        _verify(admin, settings)
+        return topic
+
+
+def find_topic(settings: KafkaSettings) -> Topic:
+    """The topic's id and partitions. LogUnavailable when it isn't there: it is made by `setup` only."""
+    with _admin(settings) as admin:
+        return _describe(admin, settings)
+
+
+def committed_offsets(settings: KafkaSettings, group: str) -> dict[int, int]:
+    """What the group committed last, for lag tools."""
+    with _admin(settings) as admin:
+        try:
+            found: dict[str, dict[Any, Any]] = admin.list_group_offsets(group)
+        except KafkaError as error:
+            if type(error).__name__ in ("CoordinatorNotAvailableError", "GroupIdNotFoundError"):
+                return {}  # nobody ever committed anything here
+            raise
+    return {
+        partition.partition: offset.offset
+        for partition, offset in found.get(group, found).items()
+        if partition.topic == settings.topic and offset.offset >= 0
+    }
+
+
+@contextlib.contextmanager
+def _admin(settings: KafkaSettings) -> Iterator[Any]:
+    try:
+        with KafkaAdminClient(
+            **settings.client_options, request_timeout_ms=ASK_MS, bootstrap_timeout_ms=ASK_MS
+        ) as admin:
+            yield admin
+    except (KafkaError, OSError) as error:
+        raise LogUnavailable(
+            f"Kafka at {settings.shown} doesn't answer: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _describe(admin: Any, settings: KafkaSettings) -> Topic:
+    (found,) = admin.describe_topics([settings.topic])
+    if found["error_code"]:
+        raise LogUnavailable(
+            f"there is no topic {settings.topic} at {settings.shown}; run `tollkeeper setup`"
+        )
+    count = len(found["partitions"])
+    if count != settings.partitions:
+        raise InvalidInput(
+            "TOLLKEEPER_PARTITIONS",
+            f"is {settings.partitions}, but the topic {settings.topic} has {count} partitions, which "
+            "never change",
+        )
+    return Topic(str(found["topic_id"]), count)
+
+
+def _verify(admin: Any, settings: KafkaSettings) -> None:
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic)
+    found = admin.describe_configs([resource], config_filter="all")["topic"][settings.topic]
+    wrong = {
+        name: found[name]["value"]
+        for name, value in CONFIG.items()
+        if name in found and found[name]["value"] != value
+    }
+    if settings.replication > 1 and int(found["min.insync.replicas"]["value"]) < 2:
+        wrong["min.insync.replicas"] = found["min.insync.replicas"]["value"]
+    if wrong:
+        name, value = sorted(wrong.items())[0]
+        expected = CONFIG.get(name, "2")
+        raise InvalidInput(
+            f"topic {settings.topic}", f"has {name}={value} where {expected} is needed: alter it"
+        )
