@@ -88,8 +88,15 @@ def test_the_core_asks_for_little_and_the_server_extra_for_the_rest(wheel: Path)
     required = metadata.get_all("Requires-Dist", [])
     core = {re.split(r"[^\w-]", line)[0] for line in required if "extra ==" not in line}
     server = {re.split(r"[^\w-]", line)[0] for line in required if "extra == 'server'" in line}
-    assert core == {"fastavro", "msgspec"}
-    assert server == {"alembic", "click", "rich", "sqlalchemy"}
+    assert core == {"crc32c", "fastavro", "kafka-python", "msgspec"}
+    assert server == {
+        "alembic",
+        "click",
+        "prometheus-client",
+        "psycopg",
+        "rich",
+        "sqlalchemy",
+    }
     assert metadata["Requires-Python"] == ">=3.11"
 
 

@@ -66,9 +66,10 @@ def examine(app: App) -> tuple[list[Finding], list[dict[str, object]]]:
     spooled = sum(
         1 for path in emitter_directories(app.settings.spool_dir) for _ in spooled_frames(path)
     )
+    where = app.settings.kafka.shown if app.settings.kafka else "embedded"
     findings = [
         Finding("home", True, str(app.settings.home)),
-        Finding("log", True, f"embedded, {app.log.partition_count} partitions, {app.log.identity}"),
+        Finding("log", True, f"{where}, {app.log.partition_count} partitions, {app.log.identity}"),
         Finding("ledger", True, f"{app.engine.url.render_as_string()}, generation {number}"),
         _waiting("lag", lag, "records wait to be folded", "tollkeeper consume --until-caught-up"),
         _waiting("outbox", waits, "decided events wait for the log", "tollkeeper run"),

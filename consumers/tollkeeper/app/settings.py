@@ -25,6 +25,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         home=log.home,
         partitions=log.partitions,
         session_timeout_s=log.session_timeout_s,
+        kafka=log.kafka,
         sql=_sql_url(values.get("sql") or f"sqlite:///{log.home}/ledger.sqlite"),
     )
 

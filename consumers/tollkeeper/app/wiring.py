@@ -17,6 +17,7 @@ from tollkeeper.ledger.barrier import CommandBarrier, records_behind
 from tollkeeper.ledger.migrate import HEAD, migrate
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import generation
+from tollkeeper.log.kafka_topic import ensure_topic
 from tollkeeper.log.opening import open_log
 from tollkeeper.log.port import Log
 from tollkeeper.metering.emitter import Emitter
@@ -86,10 +87,17 @@ class App:
         """A new member of the consumer group; close it."""
         return Pipeline(self.log, self.ledger, monotonic=time.monotonic)
 
+    def set_up(self) -> list[Outcome]:
+        """Make and verify all that this installation needs, Kafka's topic among it; idempotent."""
+        if self.settings.kafka is not None:
+            ensure_topic(self.settings.kafka)
+        return self.ensure_ready()
+
     def ensure_ready(self) -> list[Outcome]:
         """Everything that a home needs, made where it is missing; nothing when it is all there.
 
-        Two processes may do it at once: one of them waits.
+        Two processes may do it at once: one of them waits. Kafka's topic is left to `set_up`: it is
+        shared, and never made by accident.
         """
         with self._setup_lock():
             if not self._is_migrated():

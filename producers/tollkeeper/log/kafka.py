@@ -6,6 +6,7 @@ One topic, not transactional, so offsets are contiguous and a gap is a loss that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 
 from tollkeeper.failpoints import failpoint
 from tollkeeper.log.checks import check_offset, check_outgoing, check_partition
@@ -15,6 +16,9 @@ from tollkeeper.log.kafka_reading import Reader
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.kafka_topic import Topic, committed_offsets, ensure_topic, find_topic
 from tollkeeper.log.port import LogRecord, Outgoing
+
+FRESH_S = 1.0
+"""How long an answer about the topic itself is believed."""
 
 
 class KafkaLog:
@@ -29,6 +33,8 @@ class KafkaLog:
         self._appender = Appender(settings)
         self._reader = Reader(settings)
         self._is_checked = False
+        self._topic: Topic | None = None
+        self._topic_seen_at = 0.0
 
     def ensure(self) -> Topic:
         """Make the topic where it is missing, and verify its partitions and configuration."""
@@ -41,8 +47,10 @@ class KafkaLog:
 
     @property
     def identity(self) -> str:
-        """The topic's id: a recreated topic has another."""
-        return find_topic(self.settings).topic_id
+        """The topic's id, asked again after a second: a recreated topic has another."""
+        if self._topic is None or monotonic() > self._topic_seen_at + FRESH_S:
+            self._topic, self._topic_seen_at = find_topic(self.settings), monotonic()
+        return self._topic.topic_id
 
     def append(self, records: Sequence[Outgoing], *, timeout_s: float = 10.0) -> list[int]:
         """See the port. What wasn't acknowledged may still come to stand on the log."""
@@ -71,17 +79,21 @@ class KafkaLog:
 
     def committed(self, group: str) -> dict[int, int]:
         """What the group committed last; partitions without a commit are absent."""
-        return committed_offsets(self.settings, group)
+        return committed_offsets(self.settings, self._group_id(group))
 
     def consumer(self, group: str) -> KafkaGroupConsumer:
         """A member of the group; it joins at its first `poll`."""
         self._check_topic()
-        return KafkaGroupConsumer(self.settings, group, self._reader)
+        return KafkaGroupConsumer(self.settings, self._group_id(group), self._reader)
 
     def close(self) -> None:
         """Close every connection; consumers are closed by their owners."""
         self._appender.close()
         self._reader.close()
+
+    def _group_id(self, group: str) -> str:
+        """A group belongs to the cluster, not to a topic: two logs must not share one."""
+        return f"{self.settings.topic}.{group}"
 
     def _check_topic(self) -> None:
         """Once: the topic must be there and have as many partitions as the settings say."""

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
     CommitFailedError,
     IllegalStateError,
@@ -130,6 +131,9 @@ class KafkaGroupConsumer:
                 **settings.client_options,
                 group_id=self._group,
                 metrics_enabled=False,
+                partition_assignment_strategy=(
+                    RangePartitionAssignor,
+                ),  # eager: all is revoked first
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",

@@ -12,6 +12,10 @@ from tollkeeper.log.sqlite import SqliteLog, now_micros
 
 def open_log(settings: LogSettings, *, clock: Callable[[], int] = now_micros) -> Log:
     """The log; making one costs nothing, its home is made where it is missing. Close it."""
+    if settings.kafka is not None:
+        from tollkeeper.log.kafka import KafkaLog  # the embedded log does without its import
+
+        return KafkaLog(settings.kafka)
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

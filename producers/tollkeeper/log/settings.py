@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 
 from tollkeeper.errors import InvalidInput
+from tollkeeper.log.kafka_settings import KAFKA_NAMES, KafkaSettings, kafka_settings
 from tollkeeper.log.sqlite_schema import stored_partitions
 
 CONFIG = "TOLLKEEPER_CONFIG"
 PREFIX = "TOLLKEEPER_"
-NAMES = ("home", "log", "redis", "sql", "partitions", "session_timeout_s")
+NAMES = ("home", "log", "redis", "sql", "partitions", "session_timeout_s", *KAFKA_NAMES)
 DEFAULT_HOME = "~/.tollkeeper"
 DEFAULT_PARTITIONS = 8
 LOG_FILE = "log.sqlite"
@@ -26,12 +27,14 @@ DEFAULT_SESSION_TIMEOUT_S = 6.0
 class LogSettings(msgspec.Struct, frozen=True):
     """Where the log and the spool are; `partitions` is fixed once a log exists.
 
-    A consumer that gives no sign of life for `session_timeout_s` loses its partitions to others.
+    Without `kafka` the log is the embedded one. A consumer that gives no sign of life for
+    `session_timeout_s` loses its partitions to others.
     """
 
     home: Path
     partitions: int = DEFAULT_PARTITIONS
     session_timeout_s: float = DEFAULT_SESSION_TIMEOUT_S
+    kafka: KafkaSettings | None = None
 
     @property
     def log_path(self) -> Path:
@@ -61,22 +64,19 @@ def read_values(environ: Mapping[str, str]) -> dict[str, str]:
 
 def log_settings(values: Mapping[str, str]) -> LogSettings:
     """What of these values is about the log. InvalidInput names the setting and its rule."""
-    for name in ("log", "redis"):
-        if values.get(name):
-            raise InvalidInput(
-                PREFIX + name.upper(),
-                "must be unset: this release has the embedded log only, and no gate yet",
-            )
+    if values.get("redis"):
+        raise InvalidInput("TOLLKEEPER_REDIS", "must be unset: this release has no gate yet")
     home = Path(values.get("home") or DEFAULT_HOME).expanduser()
     if not home.is_absolute():
         raise InvalidInput(
             "TOLLKEEPER_HOME", f"must be an absolute path, not {home}: services start anywhere"
         )
-    return LogSettings(
-        home=home,
-        partitions=_partitions(values.get("partitions"), home),
-        session_timeout_s=_session(values.get("session_timeout_s") or DEFAULT_SESSION_TIMEOUT_S),
-    )
+    partitions = _partitions(values.get("partitions"), home)
+    session_timeout_s = _session(values.get("session_timeout_s") or DEFAULT_SESSION_TIMEOUT_S)
+    kafka = None
+    if values.get("log"):
+        kafka = kafka_settings(values, partitions=partitions, session_timeout_s=session_timeout_s)
+    return LogSettings(home, partitions, session_timeout_s, kafka)
 
 
 def _from_file(path: str) -> dict[str, str]:

@@ -81,11 +81,12 @@ def new_key() -> str:
 
 
 @contextmanager
-def open_app() -> Iterator[App]:
-    """The wired app of this process, set up on first use."""
+def open_app(*, is_setup: bool = False) -> Iterator[App]:
+    """The wired app of this process; what lives in its home is set up on first use."""
     app = App(load_settings(os.environ))
     try:
-        app.ensure_ready()
+        if not is_setup:
+            app.ensure_ready()
         yield app
     finally:
         app.close()

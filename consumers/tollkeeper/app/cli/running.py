@@ -37,8 +37,8 @@ STOP_TIMEOUT_S = 10.0
 @json_option
 def setup(as_json: bool) -> None:
     """Make the log, the tables and the built-in prices, where they are missing."""
-    with open_app() as app:
-        pending = still_pending(app.ensure_ready())
+    with open_app(is_setup=True) as app:
+        pending = still_pending(app.set_up())
         document = {
             "home": str(app.settings.home),
             "partitions": app.log.partition_count,
