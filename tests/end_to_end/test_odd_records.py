@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,7 @@ from support.events import usage
 from tollkeeper.app.wiring import App
 from tollkeeper.events.codec import encode
 from tollkeeper.events.quarantined import Cause
+from tollkeeper.ledger.fold import MAX_CHARGED_NANOS
 from tollkeeper.ledger.rows import Letter
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import Outgoing
@@ -26,6 +29,8 @@ from tollkeeper.organizations.commands import (
     RemoveMember,
 )
 from tollkeeper.outbox.database import reading
+from tollkeeper.replay.verify import verify
+from tollkeeper.reports.balance import balance
 from tollkeeper.reports.charges import ChargeFilter, charges
 from tollkeeper.reports.letters import LetterFilter, find_letters
 
@@ -111,6 +116,73 @@ def test_usage_on_a_partition_that_is_not_its_organizations_is_kept_aside(app: A
     append(app, call(app), partition=other)
     assert homes.fold(app).counts.dead_letters == 1
     assert [one.cause for one in letters(app)] == [Cause.WRONG_PARTITION]
+
+
+def test_a_release_that_stands_on_the_log_twice_charges_once(app: App) -> None:
+    """The relay sends at least once: a kill behind its append is enough."""
+    append(app, call(app, organization="late"), partition=home_partition(app, "late"))
+    homes.fold(app)
+    homes.handle(
+        app, OpenOrganization(organization="late", plan="enterprise_self_serve", owner="o")
+    )
+    (letter,) = letters(app)
+    home = app.settings.home
+    release = ("dead-letters", "release", f"{letter.log_partition}-{letter.log_offset}")
+    killed = homes.run(home, *release, failpoints="relay.after_append=kill@1")
+    assert killed.returncode == homes.KILLED, killed.stderr
+    assert homes.fold(app).counts.charged == 1
+    assert homes.charged(app) == 1
+    with reading(app.engine) as connection:
+        assert balance(connection, app.log, "late", now=app.clock()).used_nanos == 3_000_000
+    assert verify(app.log, app.ledger, now=app.clock(), progress=lambda _: None).agrees
+
+
+def test_discarded_usage_is_not_charged_when_it_is_delivered_again(app: App) -> None:
+    value = call(app, organization="late")
+    append(app, value, partition=home_partition(app, "late"))
+    homes.fold(app)
+    (letter,) = letters(app)
+    app.quarantine.discard([letter.place], reason="a test", actor="operator", command_id="k")
+    homes.fold(app)
+    homes.handle(
+        app, OpenOrganization(organization="late", plan="enterprise_self_serve", owner="o")
+    )
+    append(app, value, partition=home_partition(app, "late"))
+    append(app, call(app, "e-2", organization="late"), partition=home_partition(app, "late"))
+    counts = homes.fold(app).counts
+    assert (counts.charged, counts.duplicates) == (1, 1)
+    assert verify(app.log, app.ledger, now=app.clock(), progress=lambda _: None).agrees
+
+
+def test_the_same_usage_on_two_wrong_partitions_is_two_letters_in_any_order(app: App) -> None:
+    wrong = [p for p in range(app.log.partition_count) if p != home_partition(app)]
+    value = call(app)
+    for partition in (wrong[-1], wrong[0]):
+        append(app, value, partition=partition)
+        homes.fold(app)
+    assert len(letters(app)) == 2
+    assert verify(app.log, app.ledger, now=app.clock(), progress=lambda _: None).agrees
+
+
+def test_an_absurd_charge_is_kept_aside_and_stops_nobody(app: App) -> None:
+    for number in range(12):
+        append(app, call(app, f"e-{number}", web_search_requests=10**9))
+    append(app, call(app, "fine"))
+    counts = homes.fold(app).counts
+    assert (counts.charged, counts.dead_letters) == (1, 12)
+    assert {one.cause for one in letters(app)} == {Cause.TOO_LARGE}
+    assert all(one.amount_at_risk_nanos for one in letters(app))
+
+
+def test_an_organization_at_the_end_of_64_bits_stops_nobody_else(app: App) -> None:
+    homes.fold(app)
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE organization SET charged_nanos = {MAX_CHARGED_NANOS + 1}"
+        )
+    append(app, call(app))
+    assert homes.fold(app).counts.dead_letters == 1
+    assert [one.cause for one in letters(app)] == [Cause.TOO_LARGE]
 
 
 def test_the_same_id_with_other_content_is_a_conflict_and_never_charged(app: App) -> None:
@@ -258,3 +330,35 @@ def _mutated(place: int, byte: int) -> bytes:
     value = bytearray(encode(usage(event_id="mutated")))
     value[place % len(value)] = byte
     return bytes(value)
+
+
+@pytest.mark.parametrize("field", ["member", "event_id", "request_id"])
+def test_a_nul_in_a_string_is_a_dead_letter_that_names_its_field(app: App, field: str) -> None:
+    """SQLite and PostgreSQL would cut the text off, or refuse the whole batch."""
+    marked = call(app, **{field: "a-XX-b"})
+    assert marked.count(b"a-XX-b") == 1
+    value = marked.replace(b"a-XX-b", b"a-\x00X-b")
+    offset = append(app, value)
+    append(app, call(app, "e-2"))
+    found = homes.fold(app)
+    assert (found.halted, found.counts.charged, found.counts.dead_letters) == ({}, 1, 1)
+    (letter,) = letters(app)
+    assert (letter.cause, letter.field, letter.raw) == (Cause.INVALID, field, value)
+    assert letter.place == (home_partition(app), offset)
+
+
+def test_undecodable_bytes_are_shown_with_their_cause_and_can_be_discarded(app: App) -> None:
+    offset = append(app, b"\x00\x00\x00\x00\x01\xff")
+    ended = homes.run(app.settings.home, "consume", "--until-caught-up", "--json")
+    assert ended.returncode == 0, ended.stderr
+    letter_id = f"{home_partition(app)}-{offset}"
+    shown = homes.run(app.settings.home, "dead-letters", "show", letter_id, "--json")
+    document = json.loads(shown.stdout)
+    assert (document["cause"], document["status"]) == (str(Cause.UNDECODABLE), "open")
+    assert b64decode(document["raw_base64"]) == b"\x00\x00\x00\x00\x01\xff"
+    discarded = homes.run(
+        app.settings.home, "dead-letters", "discard", letter_id, "--reason", "line noise"
+    )
+    assert discarded.returncode == 0, discarded.stderr
+    homes.fold(app)
+    assert letters(app) == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger.test_sqlite_ledger import open_ledger
 from support.events import MODEL, NOON, added, bought, opened, prices, removed, usage, voided
 
-from tollkeeper.events.codec import Event, encode
+from tollkeeper.events.codec import Event, decode, encode
 from tollkeeper.events.prices import PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.ledger.apply import fold_round
@@ -46,7 +46,7 @@ events = st.one_of(
         voided, st.sampled_from(ORGANIZATIONS), st.integers(3, 5), st.sampled_from(["purchase-2"])
     ),
 )
-decisions = st.tuples(st.sampled_from(["release", "discard"]), st.integers(0, 9))
+decisions = st.tuples(st.sampled_from(["release", "discard", "release twice"]), st.integers(0, 9))
 """What is decided, and how far back the record stands that it is about."""
 garbage = st.binary(max_size=12)
 prices_later = st.sampled_from(["p-2", "p-3"])
@@ -94,7 +94,8 @@ def _placed(
         verb, place = item
         partition = place % PARTITIONS
         offset = max(0, len(log[partition]) - 1 - place // PARTITIONS)
-        yield partition, encode(_decision(verb, partition, offset)), None
+        for _ in range(2 if verb == "release twice" else 1):  # the relay sends at least once
+            yield partition, encode(_decision(verb.split()[0], partition, offset)), None
     else:
         organization = item.organization  # type: ignore[attr-defined]  # a usage or organization event
         partition = partition_for(organization, PARTITIONS)
@@ -187,23 +188,36 @@ REPEATED = [opened(), usage(model=LATE_MODEL), usage(model=LATE_MODEL)]
 @pytest.mark.parametrize(
     "items",
     [
-        pytest.param([*CONFLICT, ("discard", 0)], id="a conflict is discarded"),
-        pytest.param([*CONFLICT, ("release", 0)], id="a conflict is released"),
-        pytest.param([*REPEATED, ("discard", 2)], id="the first of two is discarded"),
-        pytest.param([*REPEATED[:2], ("discard", 0), REPEATED[2]], id="discarded, then repeated"),
-        pytest.param([*REPEATED, "p-2", ("release", 4)], id="released once it has a price"),
-        pytest.param([usage(), opened(), ("release", 2)], id="released once it is open"),
+        pytest.param([*CONFLICT, ("discard", 2)], id="a conflict is discarded"),
+        pytest.param([*CONFLICT, ("release", 2)], id="a conflict is released"),
+        pytest.param([*CONFLICT, ("release", 2), ("release", 2)], id="a conflict released twice"),
+        pytest.param([*REPEATED, ("discard", 1)], id="the first of two is discarded"),
+        pytest.param([*REPEATED[:2], ("discard", 1), REPEATED[2]], id="discarded, then repeated"),
+        pytest.param([*REPEATED, "p-2", ("release", 1)], id="released once it has a price"),
+        pytest.param([*REPEATED[:2], ("release", 1), ("release", 1)], id="in vain, twice"),
+        pytest.param([usage(), opened(), ("release", 0)], id="released once it is open"),
+        pytest.param([usage(), opened(), ("release", 0), ("release", 0)], id="released twice"),
+        pytest.param(
+            [usage(), opened(), ("discard", 0), usage(), ("release", 0)],
+            id="discarded, then delivered again where it could be charged",
+        ),
     ],
 )
 def test_decisions_about_letters_fold_alike_in_one_batch_and_one_by_one(
     ledger: SqlLedger, items: list[object]
 ) -> None:
+    """A decision names the place of the record in the list; all of them are on one partition."""
     partition = partition_for("acme", PARTITIONS)
     placed = [
-        (one[0], one[1] * PARTITIONS + partition) if isinstance(one, tuple) else one
-        for one in items
+        (one[0], (number - one[1] - 1) * PARTITIONS + partition) if isinstance(one, tuple) else one
+        for number, one in enumerate(items)
     ]
     records = written(placed)
+    for number, one in enumerate(items):
+        if isinstance(one, tuple):
+            decision = decode([r for r in records if r.partition == partition][number + 1].value)
+            assert isinstance(decision, QuarantineReleased | QuarantineDiscarded)
+            assert decision.letter_offset == one[1] + 1  # behind the prices
     at_once, one_by_one = fold_all(ledger, [records]), fold_all(ledger, [[one] for one in records])
     compare(ledger, at_once, one_by_one)
     drop(ledger, at_once, one_by_one)

@@ -44,13 +44,19 @@ from tollkeeper.ledger.rows import (
 )
 from tollkeeper.ledger.view import Changes, OrganizationTotals, SpendKey, View
 from tollkeeper.log.port import LogRecord
-from tollkeeper.money.amounts import MAX_NANOS
+from tollkeeper.money.amounts import MAX_NANOS, nanos_to_usd
 from tollkeeper.money.instants import MICROS_PER_DAY
 from tollkeeper.money.periods import period_at
 from tollkeeper.rating.card import Rated
 
 FUTURE_TOLERANCE_MICROS = 5 * 60 * 1_000_000
 """How far an emitter's clock may run ahead of the log's before its usage is quarantined."""
+
+MAX_CHARGE_NANOS = 10**14
+"""A charge above 100,000 USD for one call is quarantined: it is a mistake, and sums must hold it."""
+
+MAX_CHARGED_NANOS = MAX_NANOS - 10_000 * MAX_CHARGE_NANOS
+"""Beyond this an organization's further usage is quarantined: no batch can take its sums over 64 bits."""
 
 Outcome = Event | InvalidInput
 """What decoding a record gave: an event, or the error that names field and rule."""
@@ -85,6 +91,7 @@ class Fold:
         self._records: list[LogRecord] = []
         self._by_place: dict[Place, LogRecord] = {}  # of the records, once a conflict asks for it
         self._released: dict[Place, Released] = {}
+        self._charged_again: set[Place] = set()  # released usage that is a candidate in this batch
         self._organizations = OrganizationFold(view, self.changes)
 
     def take(self, record: LogRecord, outcome: Outcome) -> None:
@@ -127,15 +134,21 @@ class Fold:
             or organization.log_partition != record.partition
             or usage.occurred_at > seen_at + FUTURE_TOLERANCE_MICROS
             or type(rated) is not Rated
+            or rated.charge_nanos > MAX_CHARGE_NANOS
+            or organization.charged_nanos > MAX_CHARGED_NANOS
         ):
             self._quarantine_usage(record, usage, organization, seen_at)
             return
         values = astuple(usage)
+        payload_hash = values_hash(values)
+        if self.view.discarded and self._was_discarded(record, usage, payload_hash):
+            self._ignore(organization)
+            return
         organization.last_offset = record.offset if released_offset is None else released_offset
         period = period_at(usage.occurred_at)
         standing = self.view.members.get((usage.organization, usage.member))
         judged = (
-            values_hash(values),
+            payload_hash,
             record.appended_at,
             period.start_micros,
             int(record.appended_at >= period.end_micros),
@@ -149,6 +162,8 @@ class Fold:
             released_offset,
         )
         self.changes.charges.append(values + judged + rated.parts + place)
+        if released_offset is not None:
+            self._charged_again.add((record.partition, record.offset))
 
     def _quarantine_usage(
         self,
@@ -157,9 +172,13 @@ class Fold:
         organization: OrganizationTotals | None,
         seen_at: int,
     ) -> None:
+        payload_hash = business_hash(usage)
+        if organization is not None and self._was_discarded(record, usage, payload_hash):
+            self._ignore(organization)
+            return
         rated = self.view.cards[record.partition].rate(usage)
         if isinstance(rated, Rated):
-            problem: Problem | None = None
+            problem: Problem | None = _too_large(rated, organization)
             at_risk: int | None = rated.charge_nanos
         else:
             problem = Problem(Cause.UNPRICED, "model", rated.detail)
@@ -190,10 +209,20 @@ class Fold:
                 record,
                 usage,
                 problem,
-                payload_hash=business_hash(usage),
+                payload_hash=payload_hash,
                 amount_at_risk_nanos=at_risk,
             )
         )
+
+    def _was_discarded(self, record: LogRecord, usage: UsageRecorded, payload_hash: bytes) -> bool:
+        key = (record.partition, usage.organization, usage.event_id, payload_hash)
+        return key in self.view.discarded
+
+    def _ignore(self, organization: OrganizationTotals) -> None:
+        """Count usage that was dealt with before, and do nothing else."""
+        organization.duplicate_events += 1
+        self.changes.organizations.add(organization.organization)
+        self.changes.duplicates += 1
 
     def _take_other(self, record: LogRecord, outcome: Outcome, released: Released | None) -> None:
         match outcome:
@@ -234,10 +263,11 @@ class Fold:
                 "letter_offset",
                 f"there is no dead letter {place[0]}-{place[1]} on this partition",
             )
-        if letter.status != "open":
-            return None
+        if letter.status != "open" or place in self._charged_again:
+            return None  # a release may stand on the log twice: the relay sends at least once
         match event:
             case QuarantineDiscarded():
+                self.view.discarded.add(letter.key)
                 self._put(
                     closed(
                         letter,
@@ -322,9 +352,7 @@ class Fold:
         self.changes.organizations.add(name)
 
     def _duplicate(self, row: ChargeRow) -> None:
-        self.view.organizations[row.organization].duplicate_events += 1
-        self.changes.organizations.add(row.organization)
-        self.changes.duplicates += 1
+        self._ignore(self.view.organizations[row.organization])
         if row.released_offset is not None:
             self._close(self._released[row.log_partition, row.log_offset], "duplicate")
 
@@ -339,7 +367,10 @@ class Fold:
         self._quarantine(letter_of_conflict(record, row, detail))
 
     def _quarantine(self, letter: Letter) -> None:
+        is_known = letter.place in self.view.letters  # released, and still not to be folded
         self._put(letter)
+        if is_known:
+            return
         organization = self.view.organizations.get(letter.organization or "")
         if organization is not None and organization.log_partition == letter.log_partition:
             term = fact_term(letter.cause, letter.raw, letter.log_partition, letter.log_offset)
@@ -389,3 +420,14 @@ def _sums(group: list[PlainRow]) -> tuple[int, ...]:
         return _ONE_EVENT + group[0][COUNTS] + group[0][PARTS]
     columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
     return (len(group), *map(sum, columns))
+
+
+def _too_large(rated: Rated, organization: OrganizationTotals | None) -> Problem | None:
+    """What speaks against a charge that has a price."""
+    if rated.charge_nanos > MAX_CHARGE_NANOS:
+        detail = f"one call would cost {nanos_to_usd(rated.charge_nanos)} USD: correct its counts"
+        return Problem(Cause.TOO_LARGE, "charge", detail)
+    if organization is not None and organization.charged_nanos > MAX_CHARGED_NANOS:
+        detail = f"{organization.organization} has charges of 8.2 billion USD: sums hold no more"
+        return Problem(Cause.TOO_LARGE, "charge", detail)
+    return None

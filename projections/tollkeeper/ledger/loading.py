@@ -57,10 +57,27 @@ def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
         connection, dead_letter, ("log_partition", "log_offset"), wanted.letters, generation
     ):
         view.letters[row.log_partition, row.log_offset] = letter_of_row(row)
+    _load_discarded(connection, generation, wanted, view)
     for row in by_keys(connection, decided_event, ("stream", "version"), wanted.decided):
         if row.log_offset is not None:
             view.decided[row.stream, row.version] = row.value
     return view
+
+
+def _load_discarded(connection: Connection, generation: int, wanted: Wanted, view: View) -> None:
+    """What was discarded of these partitions: none of it is charged when it arrives again."""
+    columns = dead_letter.c
+    rows = connection.execute(
+        select(
+            columns.log_partition, columns.organization, columns.event_id, columns.payload_hash
+        ).where(
+            columns.generation == generation,
+            columns.status == "discarded",
+            columns.payload_hash.is_not(None),
+            columns.log_partition.in_(sorted(wanted.partitions)),
+        )
+    )
+    view.discarded.update(tuple(row) for row in rows)
 
 
 def open_letters(
@@ -68,7 +85,7 @@ def open_letters(
 ) -> Mapping[LetterKey, Place]:
     """The open letters of these usage events, the first of each."""
     found: dict[LetterKey, Place] = {}
-    events = {key[:2] for key in keys}
+    events = {key[1:3] for key in keys}
     for row in by_keys(
         connection, dead_letter, ("organization", "event_id"), events, generation, LETTERS_BY_EVENT
     ):
@@ -79,7 +96,7 @@ def open_letters(
 
 
 def _letter_key(row: AnyRow) -> LetterKey:
-    return row.organization, row.event_id, row.payload_hash
+    return row.log_partition, row.organization, row.event_id, row.payload_hash
 
 
 def letter_of_row(row: Row[tuple[object, ...]]) -> Letter:

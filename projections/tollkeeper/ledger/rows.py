@@ -15,8 +15,10 @@ from tollkeeper.events.quarantined import Cause
 Counts = tuple[int, int, int, int, int, int]
 Place = tuple[int, int]
 """(partition, offset) of a record on the log."""
-LetterKey = tuple[str | None, str | None, bytes | None]
-"""(organization, event id, payload hash) of a quarantined usage event."""
+LetterKey = tuple[int, str | None, str | None, bytes | None]
+"""(partition, organization, event id, payload hash) of a quarantined usage event.
+
+The partition belongs to it: partitions are folded in any order, and none may decide for another."""
 
 
 class ChargeRow(NamedTuple):
@@ -175,4 +177,4 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> LetterKey:
         """Which usage event this is, if it is one."""
-        return self.organization, self.event_id, self.payload_hash
+        return self.log_partition, self.organization, self.event_id, self.payload_hash

@@ -220,6 +220,14 @@ Index(
     dead_letter.c.event_id,
 )
 
+Index(
+    "dead_letter_discarded",
+    dead_letter.c.generation,
+    dead_letter.c.log_partition,
+    sqlite_where=dead_letter.c.status == "discarded",
+    postgresql_where=dead_letter.c.status == "discarded",
+)
+
 price_publication = _projection(
     "price_publication",
     _int_key("log_partition"),

@@ -13,6 +13,7 @@ from tollkeeper.ledger.rows import (
     CreditRow,
     DecidedRow,
     Letter,
+    LetterKey,
     MemberRow,
     Place,
     PlainRow,
@@ -64,6 +65,7 @@ class View:
     members: dict[tuple[str, str], MemberRow] = field(default_factory=dict)
     credits: dict[tuple[str, str], CreditRow] = field(default_factory=dict)
     letters: dict[Place, Letter] = field(default_factory=dict)
+    discarded: set[LetterKey] = field(default_factory=set)
     decided: dict[tuple[str, int], bytes] = field(default_factory=dict)
     publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
     cards: dict[int, RateCard] = field(default_factory=dict)

@@ -14,6 +14,9 @@ class Cause(StrEnum):
     UNKNOWN_ORGANIZATION = "unknown_organization"  # releasable once the organization was opened
     UNPRICED = "unpriced"  # releasable once the price was published (R16)
     FUTURE = "future"  # occurred later than the log's own time allows; releasable
+    TOO_LARGE = (
+        "too_large"  # a charge, or all charges of an organization, beyond what sums can hold
+    )
     ID_CONFLICT = "id_conflict"  # an event id that was charged with other content
     VERSION_CONFLICT = (
         "version_conflict"  # an organization version that was folded with other content

@@ -170,6 +170,14 @@ def _create_dead_letter() -> None:
         ["generation", "organization", "event_id"],
         unique=False,
     )
+    op.create_index(
+        "dead_letter_discarded",
+        "dead_letter",
+        ["generation", "log_partition"],
+        unique=False,
+        sqlite_where=sa.text("status = 'discarded'"),
+        postgresql_where=sa.text("status = 'discarded'"),
+    )
 
 
 def _create_decided_event() -> None:
