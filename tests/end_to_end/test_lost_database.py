@@ -90,7 +90,7 @@ def test_a_replaced_record_before_the_position_halts_its_partition(
     partition = partition_for("org-001", 8)
     with closing(sqlite3.connect(home / "log.sqlite")) as connection, connection:
         connection.execute(
-            f"UPDATE partition_{partition} SET value = value || x'00' "
+            f"UPDATE partition_{partition} SET value = CAST(value || x'00' AS BLOB) "
             f'WHERE "offset" = (SELECT max("offset") FROM partition_{partition})'
         )
     with homes.opened_app(home) as app:
