@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from importlib.metadata import version
 
 import click
 
-from tollkeeper.app.cli.figures import figure_commands
-from tollkeeper.app.cli.organizations import organization_commands
-from tollkeeper.app.cli.output import AWAY, BUG, REFUSED, USAGE, err
-from tollkeeper.app.cli.prices import prices
-from tollkeeper.app.cli.replay import replay_commands
-from tollkeeper.app.cli.running import running_commands
-from tollkeeper.app.cli.usage import usage_commands
+from tollkeeper.app.cli.commands import Commands
+from tollkeeper.app.cli.exit_codes import AWAY, BUG, INTERRUPTED, REFUSED, USAGE
 from tollkeeper.errors import Halted, InvalidInput, TollkeeperError, Unavailable
 
-INTERRUPTED = 130
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("tollkeeper"), prog_name="tollkeeper")
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tollkeeper", prog_name="tollkeeper")
 def cli() -> None:
     """Meter token usage, prove the numbers.
 
@@ -36,17 +28,6 @@ def cli() -> None:
     """
 
 
-for command in (
-    *running_commands,
-    *organization_commands,
-    *usage_commands,
-    *figure_commands,
-    prices,
-    *replay_commands,
-):
-    cli.add_command(command)
-
-
 def main() -> None:
     """Run the command line; every error ends in its exit code and a line that says what to do."""
     try:
@@ -55,7 +36,7 @@ def main() -> None:
         misuse.show()
         sys.exit(USAGE)
     except (click.Abort, KeyboardInterrupt):
-        err().print("interrupted")
+        _say("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has enough: nothing more may be written, not even at exit.
@@ -64,16 +45,16 @@ def main() -> None:
     except TollkeeperError as error:
         sys.exit(_end(error))
     except Exception as bug:  # noqa: BLE001  # the last resort: a user never sees a bare traceback
-        err().print(f"a bug in Tollkeeper: {type(bug).__name__}: {bug}", style="red")
+        _say(f"a bug in Tollkeeper: {type(bug).__name__}: {bug}")
         if os.environ.get("TOLLKEEPER_DEBUG"):
             traceback.print_exception(bug)
         else:
-            err().print("set TOLLKEEPER_DEBUG=1 to see where")
+            _say("set TOLLKEEPER_DEBUG=1 to see where")
         sys.exit(BUG)
 
 
 def _end(error: TollkeeperError) -> int:
-    err().print(str(error), style="red")
+    _say(str(error))
     match error:
         case InvalidInput():
             return USAGE
@@ -83,3 +64,8 @@ def _end(error: TollkeeperError) -> int:
             return REFUSED
         case _:
             return BUG
+
+
+def _say(text: str) -> None:
+    """On standard error, red where that is a terminal."""
+    click.secho(text, err=True, fg="red")

@@ -122,6 +122,3 @@ def invoice_draft_command(organization: str, period: str | None, as_json: bool) 
     for reason in draft.incomplete:
         out().print(f"not final: {reason}", style="yellow")
     print_freshness(draft.freshness.as_document())
-
-
-figure_commands = (balance, spend, invoice)

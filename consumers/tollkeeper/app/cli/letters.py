@@ -5,16 +5,8 @@ from __future__ import annotations
 import click
 
 from tollkeeper.app.cli.common import Change, changing, json_option, open_app, open_reports
-from tollkeeper.app.cli.output import (
-    AWAY,
-    DONE,
-    REFUSED,
-    out,
-    print_fields,
-    print_json,
-    print_refusal,
-    print_table,
-)
+from tollkeeper.app.cli.exit_codes import AWAY, DONE, REFUSED
+from tollkeeper.app.cli.output import out, print_fields, print_json, print_refusal, print_table
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.refusal import Refusal

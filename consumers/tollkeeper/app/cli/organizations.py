@@ -15,13 +15,7 @@ from tollkeeper.app.cli.common import (
     open_reports,
     positive_usd,
 )
-from tollkeeper.app.cli.output import (
-    out,
-    print_fields,
-    print_json,
-    print_outcome,
-    print_table,
-)
+from tollkeeper.app.cli.output import out, print_fields, print_json, print_outcome, print_table
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.organization import PLANS, CapScope, CapSetting, Channel, Role
 from tollkeeper.money.amounts import nanos_to_usd, usd_to_nanos
@@ -291,6 +285,3 @@ def _handle(command: OrganizationCommand, change: Change, as_json: bool, done: s
     with open_app() as app:
         outcome = app.organizations.handle(command, change.context)
     print_outcome(outcome, as_json=as_json, done=done)
-
-
-organization_commands = (org, credits, cap)

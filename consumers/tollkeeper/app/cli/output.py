@@ -20,11 +20,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from tollkeeper.app.cli.exit_codes import AWAY, DONE, REFUSED
 from tollkeeper.events.refusal import Refusal
 from tollkeeper.outbox.deciding import Done, Outcome, Pending
-
-DONE, REFUSED, USAGE, AWAY, BUG = 0, 1, 2, 3, 70
-"""The shell exit codes that programs rely on."""
 
 SENTENCE_WIDTH = 16
 """How narrow a column of sentences may become."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from tollkeeper.app.cli.common import Change, changing, json_option, open_app, open_reports
+from tollkeeper.app.cli.exit_codes import REFUSED
 from tollkeeper.app.cli.output import (
-    REFUSED,
     err,
     out,
     print_json,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from tollkeeper.app.cli.common import json_option, open_app
-from tollkeeper.app.cli.output import REFUSED, out, print_json, print_table, progress
+from tollkeeper.app.cli.exit_codes import REFUSED
+from tollkeeper.app.cli.output import out, print_json, print_table, progress
 from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.replay.folding import Progress
 from tollkeeper.replay.verify import ReplayReport
@@ -95,6 +96,3 @@ def _document(report: ReplayReport) -> dict[str, object]:
         "differences_cut_short": report.is_cut_short,
         "untied": list(report.untied),
     }
-
-
-replay_commands = (replay, rebuild)

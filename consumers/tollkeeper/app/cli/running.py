@@ -13,15 +13,8 @@ from types import FrameType
 import click
 
 from tollkeeper.app.cli.common import json_option, open_app
-from tollkeeper.app.cli.output import (
-    AWAY,
-    REFUSED,
-    err,
-    out,
-    print_json,
-    print_table,
-    progress,
-)
+from tollkeeper.app.cli.exit_codes import AWAY, REFUSED
+from tollkeeper.app.cli.output import err, out, print_json, print_table, progress
 from tollkeeper.app.doctor import Finding, examine
 from tollkeeper.app.jobs import JOBS, CaughtUp, catch_up
 from tollkeeper.app.jobs import consume as consume_until
@@ -218,6 +211,3 @@ def _print_counts(document: dict[str, object], *, as_json: bool) -> None:
             f"{name} {value}" for name, value in document.items() if not isinstance(value, list)
         )
     )
-
-
-running_commands = (setup, doctor, run, consume, backup)

@@ -12,16 +12,8 @@ import click
 from rich.progress import Progress
 
 from tollkeeper.app.cli.common import json_option, open_app, open_reports
-from tollkeeper.app.cli.letters import dead_letters
-from tollkeeper.app.cli.output import (
-    REFUSED,
-    err,
-    out,
-    print_fields,
-    print_json,
-    print_table,
-    progress,
-)
+from tollkeeper.app.cli.exit_codes import REFUSED
+from tollkeeper.app.cli.output import err, out, print_fields, print_json, print_table, progress
 from tollkeeper.errors import InvalidInput, Unavailable
 from tollkeeper.events.ids import now_micros
 from tollkeeper.metering.drain import find_spooled
@@ -230,6 +222,3 @@ def _print_csv(documents: list[dict[str, object]]) -> None:
         if number == 0:
             writer.writerow(flat)
         writer.writerow(flat.values())
-
-
-usage_commands = (emit, event, events, dead_letters)
