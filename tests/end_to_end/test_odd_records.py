@@ -257,7 +257,7 @@ def test_a_log_that_was_made_anew_is_not_folded_into_the_old_ledger(app: App) ->
     homes.fold(app)
     home = app.settings.home
     app.close()
-    for part in ("", "-wal", "-shm"):
+    for part in ("", "-wal", "-shm", ".id"):
         (home / f"log.sqlite{part}").unlink(missing_ok=True)
     with homes.opened_app(home) as anew:
         found = homes.fold(anew)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import get_args
@@ -56,11 +57,24 @@ PRICES = {
         for version in ("5", "4-8", "4-7", "4-6", "4-5")
     },
 }
+TOKEN_TYPES = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "web_search",
+)
 FACTORS = {"batch": Fraction(1, 2), "us": Fraction(11, 10), "fast": Fraction(2)}
 
 
 def expected_nanos(usage: Usage) -> int:
-    """What the call costs: each token type rounded half to even to nano-USD, then added up."""
+    """What the call costs."""
+    return sum(expected_parts(usage).values())
+
+
+def expected_parts(usage: Usage) -> dict[str, int]:
+    """What each token type costs, rounded half to even to nano-USD."""
     prompt = (
         usage.input_tokens
         + usage.cache_read_tokens
@@ -81,7 +95,7 @@ def expected_nanos(usage: Usage) -> int:
         round(Fraction(price) * factor * 1_000 * count)
         for price, count in zip(PRICES[usage.model], counts, strict=True)
     ]
-    return sum(parts) + usage.web_search_requests * 10_000_000
+    return dict(zip(TOKEN_TYPES, [*parts, usage.web_search_requests * 10_000_000], strict=True))
 
 
 def calls_of(workload: str) -> list[Usage]:
@@ -150,14 +164,24 @@ def test_r31_every_breakdown_adds_up_to_the_total(
     app, calls = folded
     keyed: dict[str, Counter[str]] = defaultdict(Counter)
     for call in calls:
-        if by in ("member", "model", "surface"):
-            keyed[call.organization][getattr(call, by)] += expected_nanos(call)
+        keyed[call.organization].update(expected_keys(call, by))
     with reading(app.engine) as connection:
         for name in ORGANIZATIONS:
             found = spend_of(connection, app.log, name, period=PERIOD, by=by, now=app.clock())
             assert sum(row.charge_nanos for row in found.rows) == found.total_nanos
-            if by in ("member", "model", "surface"):
-                assert {row.key: row.charge_nanos for row in found.rows} == dict(keyed[name])
+            shown = {row.key: row.charge_nanos for row in found.rows}
+            assert shown == {key: nanos for key, nanos in keyed[name].items() if nanos}
+
+
+def expected_keys(call: Usage, by: Breakdown) -> dict[str, int]:
+    """Under which keys of a breakdown the call's cost stands."""
+    if by == "token_type":
+        return expected_parts(call)
+    if by == "day":
+        assert isinstance(call.occurred_at, int)
+        moment = datetime.fromtimestamp(call.occurred_at // 1_000_000, UTC)
+        return {moment.date().isoformat(): expected_nanos(call)}
+    return {getattr(call, by): expected_nanos(call)}
 
 
 def test_a_replay_of_it_all_finds_nothing(folded: tuple[App, list[Usage]]) -> None:
