@@ -250,8 +250,30 @@ def test_a_backup_while_others_append_holds_all_and_restores(
     assert acme.json("replay", "verify")["agrees"] is True
 
 
+def test_a_log_that_is_missing_is_away_and_never_made_anew(acme: CommandLine) -> None:
+    """An unmounted volume: what is accepted meanwhile waits in the spool."""
+    aside = acme.home / "aside"
+    aside.mkdir()
+    parts = [path for path in acme.home.glob("log.sqlite*") if path.suffix != ".id"]
+    for path in parts:
+        path.rename(aside / path.name)
+    bought = acme("credits", "buy", "acme", "5", "--as", "ann")
+    assert bought.code == 3
+    assert "is missing" in bought.err
+    assert not (acme.home / "log.sqlite").exists()
+    for path in parts:
+        (aside / path.name).rename(path)
+    assert acme.json("replay", "verify")["agrees"] is True
+
+
+def test_a_spool_that_cannot_be_opened_stops_nothing(acme: CommandLine) -> None:
+    (acme.home / "spool" / "em-of-another" / "lock").mkdir(parents=True)
+    acme.json("emit", "-", stdin=line("e3"))
+    assert acme.json("consume", "--until-caught-up")["charged"] == 1
+
+
 def test_figures_of_another_log_say_so(acme: CommandLine) -> None:
-    for part in ("", "-wal", "-shm"):
+    for part in ("", "-wal", "-shm", ".id"):
         (acme.home / f"log.sqlite{part}").unlink(missing_ok=True)
     shown = acme("balance", "acme")
     assert "isn't the one that this was folded from" in shown.out
@@ -320,7 +342,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("credits", "buy", "acme", "0.0000000001"), 2, "nano-USD"),
     (("credits", "buy", "ac me", "5"), 2, "organization"),
     (("credits", "buy", "acme", "5", "--at", "yesterday"), 2, "--at"),
-    (("credits", "buy", "acme", "5", "--as", "a b"), 2, "actor"),
+    (("credits", "buy", "acme", "5", "--as", "a b"), 2, "--as"),
     (("cap", "set", "acme", "some"), 2, "decimal number"),
     (("org", "open", "acme"), 2, "--plan"),
     (("org", "add-member", "acme", "x@y.z"), 2, "member"),

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from tollkeeper.errors import Misuse, TollkeeperError
 from tollkeeper.log.sqlite_errors import begin_writing, is_busy, unavailable
-from tollkeeper.log.sqlite_schema import verify_or_create
+from tollkeeper.log.sqlite_schema import check_mark, check_not_lost, verify_or_create
 
 T = TypeVar("T")
 
@@ -167,12 +167,14 @@ class LogFile:
                 time.sleep(_BUSY_SLICE_S)
 
     def _try_to_open(self, deadline: float) -> sqlite3.Connection:
+        check_not_lost(self.path)
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_SLICE_S, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
             verify_or_create(connection, self.path, self.partitions, deadline=deadline)
+            check_mark(connection, self.path)
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         except BaseException:
             connection.close()

@@ -81,6 +81,7 @@ def verify_or_create(
         )
     found = _description(connection, path)
     if found is None:
+        check_not_lost(path)
         _create(connection, path, partitions, deadline=deadline)
         found = _description(connection, path)
     partition_count, form = found or (0, 0)
@@ -94,6 +95,39 @@ def verify_or_create(
             "partitions",
             f"the log {path} was created with {partition_count} partitions and is opened with "
             f"{partitions}: the count is fixed, so set it to {partition_count}",
+        )
+
+
+def mark_of(path: Path) -> Path:
+    """The file beside a log that says which log belongs here."""
+    return path.with_name(f"{path.name}.id")
+
+
+def check_mark(connection: sqlite3.Connection, path: Path) -> None:
+    """Note which log stands here, the first time; LogUnavailable when it is another one later."""
+    (identity,) = connection.execute("SELECT identity FROM log").fetchone()
+    mark = mark_of(path)
+    try:
+        known = mark.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        temporary = mark.with_name(f"{mark.name}.{secrets.token_hex(4)}")
+        temporary.write_text(f"{identity}\n", encoding="ascii")
+        temporary.rename(mark)
+        return
+    if known != identity:
+        raise LogUnavailable(
+            f"{path} is the log {identity}, but {known} belongs here: put that one back, or remove "
+            f"{mark.name} to use this one"
+        )
+
+
+def check_not_lost(path: Path) -> None:
+    """Whoever finds the log missing where there was one must not make an empty one and go on."""
+    is_there = path.exists() and path.stat().st_size > 0
+    if not is_there and mark_of(path).exists():
+        raise LogUnavailable(
+            f"the log {path} is missing: put it back (a volume that isn't mounted?), or remove "
+            f"{mark_of(path).name} to begin anew"
         )
 
 

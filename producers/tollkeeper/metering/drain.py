@@ -121,7 +121,11 @@ def drain_spools(
     drain = _Drain(log, settings, monotonic() + timeout_s, progress, clock)
     sweep_unfinished(spool_dir)
     for _count, path in zip(range(MAX_DIRECTORIES), emitter_directories(spool_dir), strict=False):
-        directory = SpoolDirectory.take(path)
+        try:
+            directory = SpoolDirectory.take(path)
+        except OSError as error:  # another user's, perhaps: what it holds is left, and counted
+            _log.warning("spool_not_taken_over emitter=%s error=%r", path.name, error)
+            continue
         if directory is not None:
             try:
                 drain.empty(directory)
@@ -134,14 +138,21 @@ def drain_spools(
 def spooled_frames(path: Path) -> Iterator[tuple[int, int, Frame]]:
     """The unsent frames of one emitter's directory: segment, position and frame; takes no lock.
 
-    What is being written or deleted meanwhile may be missing.
+    What is being written or deleted meanwhile, or belongs to another user, may be missing.
     """
     reader = SpoolReader(path, bound=lambda: None)
-    place = start_of(path)
+    try:
+        place = start_of(path)
+    except PermissionError as error:
+        _log.warning("spool_not_read emitter=%s error=%r", path.name, error)
+        return
     while True:  # ends: every turn goes on, and the files end
         try:
             piece = reader.read(place)
         except FileNotFoundError:
+            return
+        except PermissionError as error:
+            _log.warning("spool_not_read emitter=%s error=%r", path.name, error)
             return
         if piece.next == place:
             return
@@ -173,7 +184,10 @@ def _left(spool_dir: Path) -> tuple[int, int]:
     records = owned = 0
     for path in emitter_directories(spool_dir):
         records += sum(1 for _frame in spooled_frames(path))
-        directory = SpoolDirectory.take(path)
+        try:
+            directory = SpoolDirectory.take(path)
+        except OSError:
+            directory = None  # another user's: not ours to send
         if directory is None:
             owned += 1
         else:

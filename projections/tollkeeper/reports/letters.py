@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, select, text, tuple_
@@ -61,6 +62,14 @@ def find_letters(
         .limit(limit)
     )
     return [letter_of_row(row) for row in rows]
+
+
+def all_letters(connection: Connection, chosen: LetterFilter) -> Iterator[Letter]:
+    """Every letter that matches, however many, a page at a time."""
+    after: Place = (-1, -1)
+    while page := find_letters(connection, chosen, after=after):
+        yield from page
+        after = page[-1].place
 
 
 def find_letter(connection: Connection, place: Place) -> Letter:
@@ -135,22 +144,27 @@ def letter_document(letter: Letter, *, with_raw: bool = False) -> dict[str, obje
     return document
 
 
-def group_letters(letters: list[Letter], by: list[str]) -> list[dict[str, object]]:
+def group_letters(letters: Iterable[Letter], by: list[str]) -> list[dict[str, object]]:
     """Counts and known amounts at risk by cause, model or organization; the largest count first."""
-    groups: dict[tuple[str | None, ...], list[Letter]] = {}
+    groups: dict[tuple[str | None, ...], list[int]] = {}
     for letter in letters:
         key = tuple(
             None if getattr(letter, name) is None else str(getattr(letter, name)) for name in by
         )
-        groups.setdefault(key, []).append(letter)
+        sums = groups.setdefault(key, [0, 0, 0])
+        sums[0] += 1
+        sums[1] += letter.amount_at_risk_nanos or 0
+        sums[2] += letter.amount_at_risk_nanos is None
     return [
         {
             **dict(zip(by, key, strict=True)),
-            "count": len(group),
-            **money("amount_at_risk", sum(one.amount_at_risk_nanos or 0 for one in group)),
-            "unpriced": sum(one.amount_at_risk_nanos is None for one in group),
+            "count": count,
+            **money("amount_at_risk", at_risk_nanos),
+            "unpriced": unpriced,
         }
-        for key, group in sorted(groups.items(), key=lambda item: (-len(item[1]), str(item[0])))
+        for key, (count, at_risk_nanos, unpriced) in sorted(
+            groups.items(), key=lambda item: (-item[1][0], str(item[0]))
+        )
     ]
 
 

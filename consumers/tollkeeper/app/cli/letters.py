@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import click
 
 from tollkeeper.app.cli.common import Change, changing, json_option, open_app, open_reports
@@ -10,13 +12,14 @@ from tollkeeper.app.cli.output import out, print_fields, print_json, print_refus
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.refusal import Refusal
-from tollkeeper.ledger.rows import Letter
+from tollkeeper.ledger.rows import Place
 from tollkeeper.operations.quarantine import MAX_LETTERS, parse_letter_id
 from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.deciding import Pending
 from tollkeeper.reports.letters import (
     MAX_LISTED,
     LetterFilter,
+    all_letters,
     find_letter,
     find_letters,
     group_letters,
@@ -48,7 +51,7 @@ def letters_list(
     as_json: bool,
 ) -> None:
     """The open dead letters."""
-    by = group_by.split(",") if group_by else []
+    by = [] if group_by is None else group_by.split(",")
     unknown = [name for name in by if name not in GROUPS]
     if unknown:
         raise InvalidInput(
@@ -58,17 +61,21 @@ def letters_list(
         cause=cause, model=model, organization=organization, status=None if closed_too else "open"
     )
     with open_reports() as (_app, connection):
-        letters = find_letters(connection, chosen)
+        if by:
+            groups = group_letters(all_letters(connection, chosen), by)
+        else:
+            letters = find_letters(connection, chosen)
     if by:
-        groups = group_letters(letters, by)
         if as_json:
-            print_json({"groups": groups, "count": len(letters)})
+            count = sum(cast(int, one["count"]) for one in groups)
+            print_json({"groups": groups, "count": count})
         else:
             _print_groups(groups, by)
         return
     documents = [letter_document(letter) for letter in letters]
     if as_json:
-        print_json({"dead_letters": documents, "count": len(documents)})
+        is_cut = len(documents) == MAX_LISTED
+        print_json({"dead_letters": documents, "count": len(documents), "is_cut": is_cut})
         return
     columns = (
         "id",
@@ -80,7 +87,9 @@ def letters_list(
         "amount_at_risk_usd",
         "detail",
     )
-    print_table("dead letters", columns, [[one[name] for name in columns] for one in documents])
+    rows = [[one[name] for name in columns] for one in documents]
+    spare = ("model", "event_id", "organization", "detail", "status")
+    print_table("dead letters", columns, rows, spare=spare)
     if len(letters) == MAX_LISTED:
         out().print(f"these are the first {MAX_LISTED}; narrow it down, or use --group-by")
 
@@ -193,7 +202,7 @@ def _decide(
 def _decide_all(
     app: App,
     change: Change,
-    letters: list[Letter],
+    letters: list[Place],
     reason: str | None,
     document: dict[str, object],
     verb: str,
@@ -202,7 +211,7 @@ def _decide_all(
     """In groups, each under a key of its own, so that a retry goes on where this one ended."""
     decided = 0
     for start in range(0, len(letters), MAX_LETTERS):
-        places = [one.place for one in letters[start : start + MAX_LETTERS]]
+        places = letters[start : start + MAX_LETTERS]
         key = change.command_id if len(letters) <= MAX_LETTERS else f"{change.command_id}:{start}"
         if reason is None:
             outcome = app.quarantine.release(places, actor=change.actor, command_id=key)
@@ -221,12 +230,12 @@ def _decide_all(
     return DONE
 
 
-def _chosen(app: App, letter: str | None, chosen: LetterFilter, *, dry_run: bool) -> list[Letter]:
+def _chosen(app: App, letter: str | None, chosen: LetterFilter, *, dry_run: bool) -> list[Place]:
     """The letters that are meant; that one is closed already is the command's to refuse or repeat."""
     with reading(app.engine) as connection:
         if letter is None:
-            return find_letters(connection, chosen)
+            return [one.place for one in all_letters(connection, chosen)]
         found = find_letter(connection, parse_letter_id(letter))
     if dry_run and found.status != "open":
         raise InvalidInput("dead letter", f"{letter_id(found)} is {found.status} already")
-    return [found]
+    return [found.place]
