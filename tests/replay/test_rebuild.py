@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from support.waiting import eventually
 
 from tollkeeper.app.wiring import App
 from tollkeeper.ledger.generations import live_generation
+from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import PROJECTIONS, generation
+from tollkeeper.log.port import Log
 from tollkeeper.outbox.database import reading
+from tollkeeper.replay import verify as verifying
 from tollkeeper.replay.verify import ReplayReport, rebuild
 
 
@@ -44,6 +48,49 @@ def test_a_rebuild_that_differs_swaps_nothing(app: App) -> None:
     assert {one.organization for one in report.differences} == {"org-001", "org-002", "org-003"}
     assert report.untied == ()
     assert tables(app) == before
+
+
+def test_a_change_between_comparison_and_lock_swaps_nothing(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was equal a moment ago is compared again where nobody can change it any more."""
+    locked = verifying._compare_under_lock
+
+    def late(log: Log, ledger: SqlLedger, replayed: int, *, swap: bool) -> ReplayReport:
+        with app.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE spend SET events = events + 1 WHERE generation = 1 "
+                "AND organization = 'org-003'"
+            )
+        return locked(log, ledger, replayed, swap=swap)
+
+    monkeypatch.setattr(verifying, "_compare_under_lock", late)
+    report = swapped(app)
+    assert (report.agrees, report.swapped) == (False, False)
+    assert [one.organization for one in report.differences] == ["org-003"]
+    with reading(app.engine) as connection:
+        assert live_generation(connection) == report.live_generation == 1
+
+
+def test_a_consumer_leaves_the_old_generation_though_nobody_drops_it(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that swapped may die before it drops the old one."""
+    with closing(app.pipeline()) as pipeline:
+        homes.emit(app, load(20, seed=14))
+        eventually(
+            lambda: pipeline.step() and homes.charged(app) == EVENTS + 20,
+            10,
+            what="it folds in the old generation",
+        )
+        monkeypatch.setattr(app.ledger, "drop_generation", lambda _number: None)
+        assert swapped(app).swapped
+        homes.emit(app, load(20, seed=15))
+        eventually(
+            lambda: pipeline.step() and homes.charged(app) == EVENTS + 40,
+            10,
+            what="it folds in the new generation",
+        )
 
 
 def test_a_live_consumer_goes_on_in_the_swapped_generation(filled: Path, tmp_path: Path) -> None:
