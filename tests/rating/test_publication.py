@@ -124,3 +124,27 @@ def test_r16_a_new_band_of_a_price_in_force_is_a_change() -> None:
     assert f"1 prices that are in force already, the first is input of {MODEL}" in (
         refusal.reasons[0].message
     )
+
+
+BANDS = (
+    PriceRow(model=MODEL, input_picos=1_000, output_picos=7),
+    PriceRow(model=MODEL, over_prompt_tokens=100_000, input_picos=5_000),
+)
+
+
+def test_a_band_that_a_new_price_leaves_out_is_shown_with_what_it_costs_then() -> None:
+    """Prices of a token type are replaced as a whole: else nobody would see the cheaper long prompt."""
+    found = changes([known(prices=BANDS)], proposal(NOW, PriceRow(model=MODEL, input_picos=1_100)))
+    shown = [
+        (one.token_type, one.over_prompt_tokens, one.old_picos, one.new_picos) for one in found
+    ]
+    assert shown == [("input", 0, 1_000, 1_100), ("input", 100_000, 5_000, 1_100)]
+    assert [one.is_large for one in found] == [False, True]
+
+
+def test_prompts_that_a_new_price_leaves_without_one_are_shown() -> None:
+    row = PriceRow(model=MODEL, over_prompt_tokens=100_000, input_picos=5_000)
+    first, second = changes([known(prices=BANDS)], proposal(NOW, row))
+    assert (first.over_prompt_tokens, first.old_picos, first.new_picos) == (0, 1_000, None)
+    assert first.is_large
+    assert (second.old_picos, second.new_picos, second.is_large) == (5_000, 5_000, False)

@@ -12,7 +12,7 @@ from tollkeeper.events.refusal import Reason, Refusal
 from tollkeeper.events.rules import RULES
 from tollkeeper.events.usage import TOKEN_TYPES
 from tollkeeper.money.instants import MICROS_PER_HOUR, format_instant
-from tollkeeper.rating.card import RateCard
+from tollkeeper.rating.card import ModelKey, RateCard
 
 NOTICE_MICROS = MICROS_PER_HOUR
 """How far ahead a change of price takes effect, at least (RULES R16)."""
@@ -34,7 +34,10 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One price before and after a publication takes effect; `old_picos` is None for a first price."""
+    """One price before and after a publication takes effect.
+
+    `old_picos` is None for a first price, `new_picos` where prompts of that length have none any more.
+    """
 
     model: str
     service_tier: str
@@ -43,13 +46,15 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
     over_prompt_tokens: int
     token_type: str
     old_picos: int | None
-    new_picos: int
+    new_picos: int | None
 
     @property
     def is_large(self) -> bool:
         """Whether the price moves by more than half of what it was; a first price doesn't."""
         if self.old_picos is None:
             return False
+        if self.new_picos is None:
+            return True
         return abs(self.new_picos - self.old_picos) * 2 > self.old_picos
 
 
@@ -129,34 +134,61 @@ def decide_withdrawal(
 
 
 def changes(known: Iterable[PricesPublished], proposal: Proposal) -> list[PriceChange]:
-    """Each proposed price beside the one that is in force at `effective_from` without it."""
+    """Every price that the proposal speaks of, before and after, in each band of prompt lengths.
+
+    A token type's prices are replaced as a whole: a band that the proposal leaves out is gone, and
+    shown with what its prompts cost from then on.
+    """
     card = RateCard(known)
-    found = []
+    later = card.published(_as_published(proposal))
+    named: dict[ModelKey, list[str]] = {}
     for row in proposal.prices:
-        key = (row.model, row.service_tier, row.speed, row.region)
-        before = [
-            one
-            for one in card.prices_at(key, proposal.effective_from)
-            if one.over_prompt_tokens <= row.over_prompt_tokens
-        ]
-        for name in TOKEN_TYPES:
-            new: int | None = getattr(row, f"{name}_picos")
-            if new is None:
-                continue
-            old: int | None = getattr(before[-1], f"{name}_picos") if before else None
-            found.append(
-                PriceChange(
-                    model=row.model,
-                    service_tier=row.service_tier,
-                    speed=row.speed,
-                    region=row.region,
-                    over_prompt_tokens=row.over_prompt_tokens,
-                    token_type=name,
-                    old_picos=old,
-                    new_picos=new,
-                )
-            )
+        types = named.setdefault((row.model, row.service_tier, row.speed, row.region), [])
+        types += [name for name in TOKEN_TYPES if getattr(row, f"{name}_picos") is not None]
+    found = []
+    for key, types in named.items():
+        old = card.prices_at(key, proposal.effective_from)
+        new = later.prices_at(key, proposal.effective_from)
+        for bound in sorted({row.over_prompt_tokens for row in (*old, *new)}):
+            for name in TOKEN_TYPES:
+                if name in types:
+                    prices = (_price(old, bound, name), _price(new, bound, name))
+                    found.append(_change(key, bound, name, *prices))
     return found
+
+
+def _as_published(proposal: Proposal) -> PricesPublished:
+    return PricesPublished(
+        publication_id=proposal.publication_id,
+        effective_from=proposal.effective_from,
+        source=proposal.source,
+        source_date=proposal.source_date,
+        prices=proposal.prices,
+        command_id="",
+        actor="",
+        occurred_at=0,
+    )
+
+
+def _price(rows: Iterable[PriceRow], bound: int, name: str) -> int | None:
+    """The price of a prompt just above `bound`, of rows with the lowest band first."""
+    prices: list[int | None] = [
+        getattr(row, f"{name}_picos") for row in rows if row.over_prompt_tokens <= bound
+    ]
+    return prices[-1] if prices else None
+
+
+def _change(key: ModelKey, bound: int, name: str, old: int | None, new: int | None) -> PriceChange:
+    return PriceChange(
+        model=key[0],
+        service_tier=key[1],
+        speed=key[2],
+        region=key[3],
+        over_prompt_tokens=bound,
+        token_type=name,
+        old_picos=old,
+        new_picos=new,
+    )
 
 
 def _first_instants(known: Iterable[PricesPublished]) -> dict[PriceKey, int]:

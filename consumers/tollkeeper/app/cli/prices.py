@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -28,6 +29,15 @@ from tollkeeper.reports.prices import prices_in_force, publications
 
 PICOS_SHOWN = 1_000_000  # pico-USD a token in one USD a million tokens
 
+SHORT = {
+    "input": "input",
+    "output": "output",
+    "cache_read": "read",
+    "cache_write_5m": "write_5m",
+    "cache_write_1h": "write_1h",
+}
+"""Token types with the names that fit a terminal; web searches aren't priced by the million."""
+
 
 @click.group()
 def prices() -> None:
@@ -47,21 +57,16 @@ def prices_list(model: str | None, at: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"at": format_instant(instant), "prices": found, "publications": published})
         return
-    variant = ("model", "service_tier", "speed", "region", "over_prompt_tokens")
-    picos = (
-        "input_picos",
-        "output_picos",
-        "cache_read_picos",
-        "cache_write_5m_picos",
-        "cache_write_1h_picos",
-    )
+    picos = [f"{name}_picos" for name in SHORT]
     rows = [
-        [*(one[name] for name in variant), *(_usd(one[name]) for name in picos)] for one in found
+        [one["model"], _variant(one), one["over_prompt_tokens"], *(_usd(one[n]) for n in picos)]
+        for one in found
     ]
-    short = (name.removesuffix("_picos") for name in picos)
-    print_table("USD per million tokens", (*variant[:4], "over", *short), rows)
-    columns = ("publication_id", "effective_from", "source", "source_date", "rows", "withdrawn")
-    print_table("publications", columns, [[one[name] for name in columns] for one in published])
+    columns = ("model", "variant", "over", *SHORT.values())
+    print_table("USD per million tokens", columns, rows, money=tuple(SHORT.values()))
+    columns = ("publication_id", "effective_from", "rows", "withdrawn", "source", "source_date")
+    rows = [[one[name] for name in columns] for one in published]
+    print_table("publications", columns, rows, spare=("source_date", "source"))
     if not published:
         out().print("no prices are folded yet; run: tollkeeper consume --until-caught-up")
 
@@ -209,20 +214,29 @@ def _print_changes(compared: list[PriceChange], *, to_err: bool) -> None:
                 f"{_usd(one.old_picos)} to {_usd(one.new_picos)}"
             )
         return
-    columns = ("model", "tier", "speed", "region", "over", "token_type", "old", "new", "ratio")
+    columns = ("model", "variant", "over", "token_type", "old", "new", "ratio")
     rows = [
         (
-            *(one.model, one.service_tier, one.speed, one.region, one.over_prompt_tokens),
-            *(one.token_type, _usd(one.old_picos), _usd(one.new_picos), _ratio(one)),
+            *(one.model, _variant(_change_document(one)), one.over_prompt_tokens, one.token_type),
+            *(_usd(one.old_picos), _usd(one.new_picos), _ratio(one)),
         )
         for one in compared
     ]
-    print_table("USD per million tokens", columns, rows)
+    print_table("USD per million tokens", columns, rows, money=("old", "new"))
+
+
+def _variant(one: Mapping[str, object]) -> str:
+    """What makes the price differ from the usual one: `batch us`; the usual one is `standard`."""
+    usual = {"service_tier": "standard", "speed": "standard", "region": "global"}
+    differs = [str(one[name]) for name, value in usual.items() if one[name] != value]
+    return " ".join(differs) or "standard"
 
 
 def _ratio(one: PriceChange) -> str | None:
     """New over old in per cent, in whole numbers."""
-    return f"{one.new_picos * 100 // one.old_picos} %" if one.old_picos else None
+    if not one.old_picos or one.new_picos is None:
+        return None
+    return f"{one.new_picos * 100 // one.old_picos} %"
 
 
 def _usd(picos: object) -> str | None:
