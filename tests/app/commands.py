@@ -12,6 +12,24 @@ import msgspec
 import pytest
 
 from tollkeeper.app.cli import main
+from tollkeeper.metering.usage import Usage
+from tollkeeper.money.amounts import usd_to_nanos
+from tollkeeper.money.instants import parse_instant
+
+NOW = "2026-11-20T12:00:00Z"
+CALL: dict[str, Any] = {
+    "organization": "acme",
+    "member": "ann",
+    "surface": "web",
+    "model": "claude-sonnet-5",
+    "input_tokens": 1_000,
+    "output_tokens": 100,
+}
+ACME = [
+    Usage(event_id=event_id, occurred_at=parse_instant(NOW), **{**CALL, "surface": surface})
+    for event_id, surface in (("e1", "web"), ("e2", "claude_code"))
+]
+"""What acme has used from the beginning."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -58,3 +76,20 @@ class CommandLine:
         ended = self(*arguments, "--json", stdin=stdin)
         assert ended.code == code, ended
         return ended.document
+
+
+def line(event_id: str = "e1", **fields: object) -> str:
+    """One usage event as a line; 1,000 tokens in for 0.002 USD and 100 out for 0.001."""
+    return json.dumps({**CALL, "event_id": event_id, "occurred_at": NOW, **fields}) + "\n"
+
+
+def twins_are_exact(document: Any) -> None:
+    """Every `_nanos` has its `_usd`, and both say the same."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if key.endswith("_nanos") and value is not None:
+                assert usd_to_nanos(document[f"{key[:-6]}_usd"].lstrip("-")) == abs(value), key
+            twins_are_exact(value)
+    elif isinstance(document, list):
+        for one in document:
+            twins_are_exact(one)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from app.commands import CommandLine
+from app.commands import NOW, CommandLine, line, twins_are_exact
 
-from tollkeeper.money.amounts import usd_to_nanos
-
-NOW = "2026-11-20T12:00:00Z"
 PRICES = """
 publication_id = "first"
 source = "test"
@@ -22,50 +17,6 @@ models = ["brand-new"]
 input = "5"
 output = "10"
 """
-
-
-@pytest.fixture
-def tk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path / "home", monkeypatch, capsys)
-
-
-def line(event_id: str = "e1", **fields: object) -> str:
-    """One usage event as a line; 1,000 tokens in for 0.002 USD and 100 out for 0.001."""
-    event = {
-        "event_id": event_id,
-        "organization": "acme",
-        "member": "ann",
-        "surface": "web",
-        "model": "claude-sonnet-5",
-        "occurred_at": NOW,
-        "input_tokens": 1_000,
-        "output_tokens": 100,
-    }
-    return json.dumps({**event, **fields}) + "\n"
-
-
-@pytest.fixture
-def acme(tk: CommandLine) -> CommandLine:
-    """acme is open with 10 USD of credits and two charged events."""
-    tk.json("org", "open", "acme", "--plan", "enterprise_self_serve", "--owner", "ann")
-    tk.json("credits", "buy", "acme", "10", "--as", "ann")
-    tk.json("emit", "-", stdin=line("e1") + line("e2", surface="claude_code"))
-    tk.json("consume", "--until-caught-up")
-    return tk
-
-
-def twins_are_exact(document: Any) -> None:
-    """Every `_nanos` has its `_usd`, and both say the same."""
-    if isinstance(document, dict):
-        for key, value in document.items():
-            if key.endswith("_nanos") and value is not None:
-                assert usd_to_nanos(document[f"{key[:-6]}_usd"].lstrip("-")) == abs(value), key
-            twins_are_exact(value)
-    elif isinstance(document, list):
-        for one in document:
-            twins_are_exact(one)
 
 
 def test_the_figures_have_their_keys(acme: CommandLine) -> None:
@@ -330,103 +281,6 @@ def test_history_is_brought_in_with_at(tk: CommandLine) -> None:
     assert late["reasons"][0]["reason"] == "time"
     events = tk.json("org", "history", "old")["events"]
     assert [one["event"]["occurred_at"][:10] for one in events] == ["2026-01-01", "2026-02-01"]
-
-
-WRONG: list[tuple[tuple[str, ...], int, str]] = [
-    (("balance", "nobody"), 2, "nobody"),
-    (("spend", "acme", "--period", "2026-13"), 2, "--period: must be YYYY-MM"),
-    (("spend", "acme", "--by", "moon"), 2, "--by"),
-    (("credits", "buy", "acme", "much"), 2, "must be a decimal number in USD"),
-    (("credits", "buy", "acme", "-5"), 2, "-5"),
-    (("credits", "buy", "acme", "0"), 2, "must be above zero"),
-    (("credits", "buy", "acme", "0.0000000001"), 2, "nano-USD"),
-    (("credits", "buy", "ac me", "5"), 2, "organization"),
-    (("credits", "buy", "acme", "5", "--at", "yesterday"), 2, "--at"),
-    (("credits", "buy", "acme", "5", "--as", "a b"), 2, "--as"),
-    (("cap", "set", "acme", "some"), 2, "decimal number"),
-    (("org", "open", "acme"), 2, "--plan"),
-    (("org", "add-member", "acme", "x@y.z"), 2, "member"),
-    (("emit", "/nonexistent.jsonl"), 2, "nonexistent"),
-    (("dead-letters", "show", "seven"), 2, "PARTITION-OFFSET"),
-    (("dead-letters", "show", "0-999999"), 2, "0-999999"),
-    (("dead-letters", "discard", "0-1"), 2, "--reason"),
-    (("dead-letters", "list", "--group-by", "moon"), 2, "--group-by"),
-    (("prices", "publish", "/nonexistent.toml"), 2, "nonexistent"),
-    (("prices", "withdraw", "unknown"), 1, "unknown"),
-    (("events", "acme", "--limit", "0"), 2, "--limit"),
-    (("run", "--only", "moon"), 2, "moon"),
-    (("frobnicate",), 2, "frobnicate"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "code", "message"), WRONG, ids=lambda one: str(one)[:60])
-def test_a_mistake_is_named_with_its_field(
-    acme: CommandLine, arguments: tuple[str, ...], code: int, message: str
-) -> None:
-    ended = acme(*arguments)
-    assert ended.code == code, ended
-    assert message in ended.err
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-
-
-def test_rejected_lines_are_named_and_the_rest_is_accepted(acme: CommandLine) -> None:
-    lines = line("ok1") + "nonsense\n" + line("bad", input_tokens=-1) + line("ok2", colour="red")
-    ended = acme("emit", "-", "--json", stdin=lines)
-    assert ended.code == 1
-    found = ended.document
-    assert (found["accepted"], found["rejected"]) == (1, 3)
-    assert [(one["line"], one["field"]) for one in found["rejections"]][1:] == [
-        (3, "input_tokens"),
-        (4, "colour"),
-    ]
-    assert all(one["reason"] for one in found["rejections"])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"TOLLKEEPER_PARTITIONS": "0"}, "TOLLKEEPER_PARTITIONS: must be 1 to 10000"),
-        ({"TOLLKEEPER_PARTITIONS": "9"}, "partitions"),
-        ({"TOLLKEEPER_SESSION_TIMEOUT_S": "nan"}, "TOLLKEEPER_SESSION_TIMEOUT_S: must be 1 to 300"),
-        ({"TOLLKEEPER_SQL": "nonsense"}, "TOLLKEEPER_SQL"),
-        ({"TOLLKEEPER_CONFIG": "/nonexistent.toml"}, "TOLLKEEPER_CONFIG"),
-    ],
-)
-def test_a_wrong_setting_is_named(
-    acme: CommandLine, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], message: str
-) -> None:
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    ended = acme("balance", "acme")
-    assert ended.code == 2, ended
-    assert message in ended.err
-
-
-def test_a_home_that_cannot_be_made_is_away(
-    tk: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tk.home.parent.mkdir(exist_ok=True)
-    tk.home.touch()
-    monkeypatch.setenv("TOLLKEEPER_HOME", str(tk.home / "below-a-file"))
-    ended = tk("setup")
-    assert ended.code == 3
-    assert "TOLLKEEPER_HOME" in ended.err
-
-
-def test_a_bug_ends_with_70_and_no_bare_traceback(
-    acme: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("oh")
-
-    monkeypatch.setattr("tollkeeper.app.cli.figures.balance_of", broken)
-    ended = acme("balance", "acme")
-    assert (ended.code, ended.out) == (70, "")
-    assert "a bug in Tollkeeper: ZeroDivisionError: oh" in ended.err
-    assert "Traceback" not in ended.err
-    monkeypatch.setenv("TOLLKEEPER_DEBUG", "1")
-    assert "Traceback" in acme("balance", "acme").err
 
 
 def test_setup_is_idempotent_and_replay_agrees(acme: CommandLine) -> None:

@@ -15,7 +15,7 @@ from tollkeeper.ledger.tables import COUNT_COLUMNS, NANOS_COLUMNS, charge, price
 from tollkeeper.money.amounts import picos_to_nanos
 from tollkeeper.money.periods import Period
 from tollkeeper.rating.card import RateCard
-from tollkeeper.reports.documents import instant, money
+from tollkeeper.reports.documents import instant, money, price
 
 MAX_PAGE = 100_000
 
@@ -28,6 +28,13 @@ class ChargeFilter(msgspec.Struct, frozen=True, kw_only=True):
     period: Period | None = None
     from_micros: int | None = None
     to_micros: int | None = None
+
+    @property
+    def has_no_time(self) -> bool:
+        """Whether no instant lies between both ends."""
+        if self.from_micros is None or self.to_micros is None:
+            return False
+        return self.to_micros <= self.from_micros
 
 
 def charges(
@@ -128,7 +135,7 @@ def price_lines(connection: Connection, row: ChargeRow) -> list[dict[str, object
             {
                 "token_type": token_type,
                 "quantity": values[count],
-                "price_picos": picos,
+                **price(picos),
                 **money("charge", values[part]),
             }
         )

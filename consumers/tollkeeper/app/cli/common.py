@@ -17,7 +17,7 @@ from tollkeeper.app.cli.output import err
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import InvalidInput
-from tollkeeper.events.ids import now_micros
+from tollkeeper.events.ids import check_id, new_command_id, now_micros
 from tollkeeper.events.organization import OPERATOR
 from tollkeeper.money.amounts import usd_to_nanos
 from tollkeeper.money.instants import parse_instant
@@ -62,22 +62,19 @@ def changing(command: Callable[Concatenate[Change, P], R]) -> Callable[P, R]:
     def with_change(*args: P.args, **kwargs: P.kwargs) -> R:
         at = kwargs.pop("at", None)
         key = kwargs.pop("idempotency_key", None)
+        actor = kwargs.pop("actor")
+        check_id("--as", actor)
+        if key is not None:
+            check_id("--idempotency-key", key)
         change = Change(
-            str(kwargs.pop("actor")),
-            new_key() if key is None else str(key),
+            str(actor),
+            new_command_id() if key is None else str(key),
             None if at is None else parse_instant(str(at), field="--at"),
             _text(kwargs.pop("reference", None)),
         )
         return command(change, *args, **kwargs)
 
     return with_change
-
-
-def new_key() -> str:
-    """A command id for a command that was given none."""
-    from tollkeeper.events.ids import new_command_id
-
-    return new_command_id()
 
 
 @contextmanager
@@ -110,11 +107,17 @@ def chosen_period(text: str | None) -> Period:
     return period_at(now_micros()) if text is None else parse_period(text, field="--period")
 
 
-def positive_usd(text: str, *, field: str) -> int:
-    """Decimal USD above zero to nano-USD."""
+def usd(text: str, *, field: str) -> int:
+    """Decimal USD to nano-USD; an exponent is refused, since people misread it."""
     nanos = usd_to_nanos(text, field=field)
     if "e" in text.lower():
         raise InvalidInput(field, f"must be written out, without an exponent, not {text!r}")
+    return nanos
+
+
+def positive_usd(text: str, *, field: str) -> int:
+    """Decimal USD above zero to nano-USD."""
+    nanos = usd(text, field=field)
     if nanos == 0:
         raise InvalidInput(field, "must be above zero")
     return nanos

@@ -40,7 +40,7 @@ def balance(organization: str, as_json: bool) -> None:
         nanos_to_usd(nanos)
         for nanos in (found.purchased_nanos, found.used_nanos, found.balance_nanos)
     ]
-    print_table(f"{organization}, USD", ("purchased", "used", "balance"), [row])
+    print_table(organization, ("purchased_usd", "used_usd", "balance_usd"), [row])
     if found.channel == "sales_assisted":
         out().print("billed in arrears: usage draws on no credits; see `tollkeeper invoice draft`")
     print_freshness(found.freshness.as_document())
@@ -86,8 +86,8 @@ def spend(organization: str, period: str | None, by: str | None, as_json: bool) 
             ]
             for r in found.rows
         ]
-        short = (SHORT.get(name, name.removesuffix("_tokens")) for name in used)
-        print_table(title, (by, "charge_usd", "events", *short), rows)
+        short = [SHORT.get(name, name.removesuffix("_tokens")) for name in used]
+        print_table(title, (by, "charge_usd", "events", *short), rows, spare=short)
     print_freshness(found.freshness.as_document())
 
 

@@ -14,11 +14,19 @@ from tollkeeper.app.cli.common import (
     open_app,
     open_reports,
     positive_usd,
+    usd,
 )
-from tollkeeper.app.cli.output import out, print_fields, print_json, print_outcome, print_table
+from tollkeeper.app.cli.output import (
+    out,
+    print_fields,
+    print_json,
+    print_outcome,
+    print_table,
+    to_the_second,
+)
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.organization import PLANS, CapScope, CapSetting, Channel, Role
-from tollkeeper.money.amounts import nanos_to_usd, usd_to_nanos
+from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.organizations.commands import (
     AddMember,
     BuyCredits,
@@ -92,8 +100,16 @@ def org_show(organization: str, as_json: bool) -> None:
         print_json({**found, "member_list": people})
         return
     print_fields(organization, found)
-    columns = ("member", "role", "added_at", "removed_at")
-    print_table("members", columns, [[one[name] for name in columns] for one in people])
+    rows = [
+        (
+            one["member"],
+            one["role"],
+            to_the_second(one["added_at"]),
+            to_the_second(one["removed_at"]),
+        )
+        for one in people
+    ]
+    print_table("members", ("member", "role", "added_at", "removed_at"), rows)
 
 
 @org.command("history")
@@ -104,7 +120,11 @@ def org_history(organization: str, as_json: bool) -> None:
     with open_reports() as (_, connection):
         events = reports.history(connection, organization)
     if not events:
-        raise InvalidInput("organization", f"{organization} was never opened")
+        raise InvalidInput(
+            "organization",
+            f"{organization} was never opened: tollkeeper org open {organization} --plan PLAN "
+            "--owner MEMBER",
+        )
     if as_json:
         print_json({"organization": organization, "events": events})
         return
@@ -113,7 +133,9 @@ def org_history(organization: str, as_json: bool) -> None:
         event = cast(dict[str, object], one["event"])
         known = ("event", "organization", "version", "actor", "occurred_at", "command_id")
         details = ", ".join(
-            f"{k}={v}" for k, v in event.items() if k not in known and v is not None
+            f"{name}={value}"
+            for name, value in event.items()
+            if name not in known and value is not None and not name.endswith("_nanos")
         )
         place = (
             f"{one['log_partition']}-{one['log_offset']}"
@@ -121,9 +143,17 @@ def org_history(organization: str, as_json: bool) -> None:
             else "waits"
         )
         rows.append(
-            (one["version"], event["occurred_at"], event["event"], event["actor"], details, place)
+            (
+                one["version"],
+                to_the_second(event["occurred_at"]),
+                event["event"],
+                details,
+                event["actor"],
+                place,
+            )
         )
-    print_table(organization, ("version", "when", "event", "actor", "details", "log"), rows)
+    columns = ("version", "when", "event", "details", "actor", "log")
+    print_table(f"history of {organization}", columns, rows, spare=("actor", "log"))
 
 
 @org.command("add-member")
@@ -176,13 +206,15 @@ def org_transfer_ownership(change: Change, organization: str, member: str, as_js
 
 @credits.command("buy")
 @click.argument("organization")
-@click.argument("usd")
+@click.argument("amount", metavar="USD")
 @click.option("--preview", is_flag=True, help="Show the amount, do nothing.")
 @json_option
 @changing
-def credits_buy(change: Change, organization: str, usd: str, preview: bool, as_json: bool) -> None:
+def credits_buy(
+    change: Change, organization: str, amount: str, preview: bool, as_json: bool
+) -> None:
     """Buy USD of prepaid credits for ORGANIZATION."""
-    nanos = positive_usd(usd, field="USD")
+    nanos = positive_usd(amount, field="USD")
     command = BuyCredits(organization=organization, credit_nanos=nanos)
     if preview:
         with open_app() as app:
@@ -230,7 +262,11 @@ def credits_list(organization: str, as_json: bool) -> None:
         print_json({"organization": organization, "purchases": found})
         return
     columns = ("purchase_id", "credit_usd", "purchased_at", "actor", "reference", "voided_at")
-    print_table(organization, columns, [[one[name] for name in columns] for one in found])
+    rows = [
+        [to_the_second(one[name]) if name.endswith("_at") else one[name] for name in columns]
+        for one in found
+    ]
+    print_table(f"purchases of {organization}", columns, rows, spare=("reference", "actor"))
 
 
 @cap.command("set")
@@ -251,14 +287,16 @@ def cap_set(
     """Cap the spend of a billing period; without a scope, of the whole ORGANIZATION."""
     if member is not None and member_default:
         raise InvalidInput("--member", "and --member-default exclude each other")
-    scope = "member" if member else "member_default" if member_default else "organization"
+    scope = (
+        "member" if member is not None else "member_default" if member_default else "organization"
+    )
     setting = amount if amount in ("unlimited", "inherit") else "capped"
     command = SetCap(
         organization=organization,
         scope=cast(CapScope, scope),
         setting=cast(CapSetting, setting),
         member=member,
-        cap_nanos=usd_to_nanos(amount, field="USD") if setting == "capped" else None,
+        cap_nanos=usd(amount, field="USD") if setting == "capped" else None,
     )
     whose = member or ("members by default" if member_default else organization)
     _handle(command, change, as_json, f"the cap of {whose} is {amount}")
@@ -278,7 +316,7 @@ def cap_list(organization: str, as_json: bool) -> None:
     people = cast(list[dict[str, object]], found["members"])
     rows = [(one["member"], one["cap_usd"] or "unlimited", one["source"]) for one in people]
     own = found["cap_usd"] or "unlimited"
-    print_table(f"{organization}: {own}", ("member", "cap_usd", "source"), rows)
+    print_table(f"caps of {organization}: {own} in all", ("member", "cap_usd", "source"), rows)
 
 
 def _handle(command: OrganizationCommand, change: Change, as_json: bool, done: str) -> None:

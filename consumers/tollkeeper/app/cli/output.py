@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -27,6 +28,13 @@ from tollkeeper.outbox.deciding import Done, Outcome, Pending
 SENTENCE_WIDTH = 16
 """How narrow a column of sentences may become."""
 
+WIDEST = 10_000
+"""How wide a table may be measured; ids end far below."""
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?[kMG]?")
+_FRACTION = re.compile(r"\.[0-9]+Z$")
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
 Document = Mapping[str, object]
 
 
@@ -46,11 +54,44 @@ def print_json(document: object) -> None:
     click.echo(text)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    spare: Sequence[str] = (),
+    money: Sequence[str] = (),
+) -> None:
     """A table; numbers and money stand right, with their points below each other.
 
-    Sentences wrap, ids and money are never cut: what is too wide for the terminal stays so wide.
+    Sentences wrap, ids and money are never cut: what is too wide for the terminal stays so wide, once
+    the `spare` columns are left out, the last of them first. Columns of money are those named `…_usd`,
+    and those in `money`.
     """
+    shown = [[_shown(cell) for cell in row] for row in rows]
+    console = out()
+    if not shown:
+        console.print(f"{title}: none")
+        return
+    left_out: list[str] = []
+    while True:
+        kept = [place for place, name in enumerate(columns) if name not in left_out]
+        names = [columns[place] for place in kept]
+        table = _table(title, names, [[row[place] for place in kept] for row in shown], money)
+        width = console.measure(table, options=console.options.update(width=WIDEST)).minimum
+        if width <= console.width or len(left_out) == len(spare):
+            break
+        left_out.append(spare[-1 - len(left_out)])
+    console.width = max(console.width, width)
+    console.print(table)
+    if left_out:
+        missing = ", ".join(reversed(left_out))
+        console.print(f"left out: {missing}; a wider terminal or --json has them", style="dim")
+
+
+def _table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], money: Sequence[str]
+) -> Table:
     table = Table(
         title=title,
         title_justify="left",
@@ -61,25 +102,24 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         collapse_padding=True,
         show_header=any(columns),
     )
-    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
     aligned = []
     for place, column in enumerate(columns):
-        cells = [row[place] for row in shown]
-        is_number = bool(cells) and all(map(_is_number, cells))
-        cells = _with_equal_decimals(cells) if is_number else cells
+        cells = [row[place] for row in rows]
+        is_money = column.endswith("_usd") or column in money
+        is_number = is_money or (any(cells) and all(map(_is_number, cells)))
+        cells = _with_equal_decimals(cells) if is_money else cells
         is_sentence = any(" " in cell for cell in cells)
+        longest_word = max(len(word) for cell in cells for word in (cell.split() or [""]))
         table.add_column(
             column,
             justify="right" if is_number else "left",
             overflow="fold",
-            min_width=SENTENCE_WIDTH if is_sentence else max(map(len, [column, *cells])),
+            min_width=max(len(column), longest_word, SENTENCE_WIDTH if is_sentence else 0),
         )
         aligned.append(cells)
     for row in zip(*aligned, strict=True):
         table.add_row(*row)
-    console = out()
-    console.width = max(console.width, console.measure(table).minimum)
-    console.print(table)
+    return table
 
 
 def compact(count: int) -> str:
@@ -88,6 +128,11 @@ def compact(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}{unit}"
     return str(count)
+
+
+def to_the_second(instant: object) -> str:
+    """A time for people; `--json` has its microseconds."""
+    return _FRACTION.sub("Z", str(instant or ""))
 
 
 def print_fields(title: str, fields: Document) -> None:
@@ -169,22 +214,38 @@ def progress(description: str, total: int | None = None) -> Iterator[Progress]:
         yield bar
 
 
+def _shown(cell: object) -> str:
+    match cell:
+        case None:
+            return ""
+        case True:
+            return "yes"
+        case False:
+            return "no"
+        case _:
+            return str(cell)
+
+
 def _is_number(text: str) -> bool:
-    digits = text.lstrip("-").removesuffix("G").removesuffix("M").removesuffix("k")
-    return digits.replace(".", "", 1).replace(",", "").isdigit() or text == ""
+    return text == "" or _NUMBER.fullmatch(text) is not None
 
 
 def _with_equal_decimals(cells: list[str]) -> list[str]:
-    """Numbers filled up with zeros to the same number of decimals, where any has some."""
-    decimals = max(len(cell.partition(".")[2]) for cell in cells)
-    if decimals == 0 or not all(
-        cell.replace(".", "").lstrip("-").isdigit() for cell in cells if cell
-    ):
+    """Numbers filled up with zeros to the same number of decimals; words and counts stay as they are."""
+    plain = [bool(_DECIMAL.fullmatch(cell)) for cell in cells]
+    decimals = max(
+        (
+            len(cell.partition(".")[2])
+            for cell, is_plain in zip(cells, plain, strict=True)
+            if is_plain
+        ),
+        default=0,
+    )
+    if decimals == 0:
         return cells
     return [
-        cell
-        and f"{cell}{'' if '.' in cell else '.'}".ljust(
-            len(cell.partition(".")[0]) + 1 + decimals, "0"
-        )
-        for cell in cells
+        cell.partition(".")[0] + "." + cell.partition(".")[2].ljust(decimals, "0")
+        if is_plain
+        else cell
+        for cell, is_plain in zip(cells, plain, strict=True)
     ]

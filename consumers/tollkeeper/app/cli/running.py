@@ -80,10 +80,12 @@ def _print_findings(findings: list[Finding]) -> None:
 @click.option("--only", metavar=",".join(JOBS), help="Some of the background jobs.")
 def run(only: str | None) -> None:
     """Run the background jobs until SIGTERM or SIGINT."""
-    names = only.split(",") if only else list(JOBS)
+    names = list(JOBS) if only is None else only.split(",")
     unknown = [name for name in names if name not in JOBS]
     if unknown:
         raise InvalidInput("--only", f"must name some of {', '.join(JOBS)}, not {unknown[0]!r}")
+    if len(set(names)) < len(names):
+        raise InvalidInput("--only", "names a job twice")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with open_app() as app, stopped_by_signals() as stop:
         failures: list[BaseException] = []

@@ -60,6 +60,9 @@ def emit(
        "model": "claude-sonnet-5-5", "occurred_at": "2026-11-21T12:00:00Z",
        "input_tokens": 1200, "output_tokens": 300}
     """
+    for option, is_given in (("--organization", organizations), ("--keep-time", keep_time)):
+        if is_given and workload_format == "events":
+            raise InvalidInput(option, "is for traces; each event names its own")
     population = Population(organizations=organizations) if organizations else DEFAULT_POPULATION
     lines = read_workload(
         file,
@@ -154,7 +157,7 @@ def _print_event(found: dict[str, object]) -> None:
         place = charge["position"]
         out().print(f"log position: partition {place['partition']}, offset {place['offset']}")
         lines = cast(list[dict[str, object]], found["lines"])
-        columns = ("token_type", "quantity", "price_picos", "charge_usd")
+        columns = ("token_type", "quantity", "price_usd", "charge_usd")
         print_table("tokens x price", columns, [[one[name] for name in columns] for one in lines])
     letters = cast(list[dict[str, object]], found.get("dead_letters") or [])
     if letters:
@@ -195,6 +198,8 @@ def events(
         from_micros=None if from_time is None else parse_instant(from_time, field="--from"),
         to_micros=None if to_time is None else parse_instant(to_time, field="--to"),
     )
+    if chosen.has_no_time:
+        raise InvalidInput("--to", "must lie after --from")
     with open_reports() as (_app, connection):
         find_organization(connection, organization)
         page = charges(connection, organization, chosen, limit=limit + 1, after_event_id=cursor)
@@ -208,7 +213,9 @@ def events(
             err().print(f"more: --cursor {next_cursor}")
     else:
         columns = ("event_id", "occurred_at", "member", "model", "surface", "charge_usd")
-        print_table(organization, columns, [[one[name] for name in columns] for one in documents])
+        rows = [[one[name] for name in columns] for one in documents]
+        spare = ("model", "surface")
+        print_table(f"charged events of {organization}", columns, rows, spare=spare)
         if next_cursor:
             out().print(f"more: --cursor {next_cursor}")
 
