@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
 from sqlalchemy import Connection
 
 from tollkeeper.errors import BrokenInvariant, InvalidInput
 from tollkeeper.events.codec import decode, encode
+from tollkeeper.events.display import as_document
 from tollkeeper.events.ids import check_id, check_organization
 from tollkeeper.events.organization import OrganizationEvent, OrganizationFact
 from tollkeeper.events.refusal import Refusal
@@ -177,6 +177,5 @@ def _answer(events: tuple[OrganizationEvent, ...]) -> dict[str, object]:
     """What the caller hears: the organization, its new version, and each event's own fields."""
     answer: dict[str, object] = {}
     for event in events:
-        fields = msgspec.structs.asdict(event)
-        answer.update({"event": type(event).__name__, **fields})
+        answer.update(as_document(event))
     return answer

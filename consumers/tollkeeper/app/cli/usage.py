@@ -30,7 +30,7 @@ from tollkeeper.workloads.rejected import RejectedLine
 
 GROUP_RECORDS = 1_000
 MAX_REJECTIONS_SHOWN = 1_000
-FLUSH_TIMEOUT_S = 60.0
+SEND_TIMEOUT_S = 60.0
 
 
 @click.command()
@@ -71,9 +71,13 @@ def emit(
         ending_at=None if keep_time else now_micros(),
     )
     rejections: list[RejectedLine] = []
-    with open_app() as app, app.emitter() as emitter, progress("emitting") as bar:
-        accepted, rejected = _emit_all(lines, emitter, rejections, bar)
-        if not emitter.flush(FLUSH_TIMEOUT_S):
+    with open_app() as app, progress("emitting") as bar:
+        emitter = app.emitter()
+        try:
+            accepted, rejected = _emit_all(lines, emitter, rejections, bar)
+        finally:
+            is_sent = emitter.close(SEND_TIMEOUT_S)
+        if not is_sent:
             err().print("accepted and spooled; the log is away: it is sent as soon as it is back")
     document = {
         "accepted": accepted,
