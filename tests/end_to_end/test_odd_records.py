@@ -18,7 +18,7 @@ from support.events import usage
 from tollkeeper.app.wiring import App
 from tollkeeper.events.codec import encode
 from tollkeeper.events.quarantined import Cause
-from tollkeeper.ledger.fold import MAX_CHARGED_NANOS
+from tollkeeper.ledger.chargeable import MAX_CHARGED_NANOS
 from tollkeeper.ledger.rows import Letter
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import Outgoing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from sqlalchemy import func, select
 
@@ -9,7 +11,9 @@ from tollkeeper.app.wiring import App
 from tollkeeper.errors import LogDiverged
 from tollkeeper.ledger.continuity import check_same_log
 from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.ledger.port import Position
 from tollkeeper.ledger.tables import dead_letter
+from tollkeeper.log.port import Log
 from tollkeeper.metering.drain import spooled_frames
 from tollkeeper.metering.spool import emitter_directories
 from tollkeeper.outbox.database import reading
@@ -46,23 +50,16 @@ def examine(app: App) -> tuple[list[Finding], list[dict[str, object]]]:
                 dead_letter.c.generation == number, dead_letter.c.status == "open"
             )
         ).scalar()
-    partitions: list[dict[str, object]] = []
-    diverged = []
-    for partition, position in sorted(known.items()):
-        lag = ends.get(partition, 0) - position.next_offset
-        partitions.append(
-            {
-                "partition": partition,
-                "next_offset": position.next_offset,
-                "log_end": ends.get(partition, 0),
-                "lag": lag,
-            }
-        )
-        try:
-            check_same_log(app.log, partition, position)
-        except LogDiverged as found:
-            diverged.append(str(found))
-    lag = sum(max(0, int(str(one["lag"]))) for one in partitions)
+    partitions = [
+        {
+            "partition": partition,
+            "next_offset": position.next_offset,
+            "log_end": ends.get(partition, 0),
+            "lag": ends.get(partition, 0) - position.next_offset,
+        }
+        for partition, position in sorted(known.items())
+    ]
+    lag = sum(max(0, one["lag"]) for one in partitions)
     spooled = sum(
         1 for path in emitter_directories(app.settings.spool_dir) for _ in spooled_frames(path)
     )
@@ -78,18 +75,25 @@ def examine(app: App) -> tuple[list[Finding], list[dict[str, object]]]:
         ),
         _waiting("dead letters", int(letters or 0), "are open", "tollkeeper dead-letters list"),
     ]
-    if diverged:
-        findings.append(
-            Finding(
-                "log",
-                False,
-                diverged[0]
-                + (f" (and {len(diverged) - 1} partitions more)" if diverged[1:] else ""),
-                "put the log back that belongs to this ledger; or move ledger.sqlite away and run "
-                "tollkeeper consume --until-caught-up",
-            )
-        )
-    return findings, partitions
+    return [*findings, *_divergence(app.log, known)], [dict(one) for one in partitions]
+
+
+def _divergence(log: Log, known: Mapping[int, Position]) -> list[Finding]:
+    """One finding, when this log isn't the one that was folded: the first cause, and how often."""
+    causes = []
+    for partition, position in sorted(known.items()):
+        try:
+            check_same_log(log, partition, position)
+        except LogDiverged as found:
+            causes.append(str(found))
+    if not causes:
+        return []
+    more = f" (and {len(causes) - 1} partitions more)" if causes[1:] else ""
+    next_step = (
+        "put the log back that belongs to this ledger; or move ledger.sqlite away and run "
+        "tollkeeper consume --until-caught-up"
+    )
+    return [Finding("log", False, causes[0] + more, next_step)]
 
 
 def _waiting(what: str, count: int, detail: str, next_step: str) -> Finding:

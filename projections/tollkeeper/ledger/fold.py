@@ -21,6 +21,13 @@ from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.events.usage import UsageRecorded
+from tollkeeper.ledger.chargeable import (
+    FUTURE_TOLERANCE_MICROS,
+    MAX_CHARGE_NANOS,
+    MAX_CHARGED_NANOS,
+    at_risk_nanos,
+    problem_of,
+)
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, charge_term, fact_term
 from tollkeeper.ledger.fold_operator import fold_prices, note_decision
 from tollkeeper.ledger.fold_organization import OrganizationFold
@@ -44,23 +51,13 @@ from tollkeeper.ledger.rows import (
 )
 from tollkeeper.ledger.view import Changes, OrganizationTotals, SpendKey, View
 from tollkeeper.log.port import LogRecord
-from tollkeeper.money.amounts import MAX_NANOS, nanos_to_usd
+from tollkeeper.money.amounts import MAX_NANOS
 from tollkeeper.money.instants import MICROS_PER_DAY
 from tollkeeper.money.periods import period_at
 from tollkeeper.rating.card import Rated
 
-FUTURE_TOLERANCE_MICROS = 5 * 60 * 1_000_000
-"""How far an emitter's clock may run ahead of the log's before its usage is quarantined."""
-
-MAX_CHARGE_NANOS = 10**14
-"""A charge above 100,000 USD for one call is quarantined: it is a mistake, and sums must hold it."""
-
-MAX_CHARGED_NANOS = MAX_NANOS - 10_000 * MAX_CHARGE_NANOS
-"""Beyond this an organization's further usage is quarantined: no batch can take its sums over 64 bits."""
-
 Outcome = Event | InvalidInput
 """What decoding a record gave: an event, or the error that names field and rule."""
-
 
 _SPEND = itemgetter(
     *map(
@@ -177,40 +174,21 @@ class Fold:
             self._ignore(organization)
             return
         rated = self.view.cards[record.partition].rate(usage)
-        if isinstance(rated, Rated):
-            problem: Problem | None = _too_large(rated, organization)
-            at_risk: int | None = rated.charge_nanos
-        else:
-            problem = Problem(Cause.UNPRICED, "model", rated.detail)
-            at_risk = rated.amount_at_risk_nanos
-        if self._partition_of(usage.organization) != record.partition:
-            problem = Problem(
-                Cause.WRONG_PARTITION,
-                "organization",
-                f"{usage.organization} belongs to partition {self._partition_of(usage.organization)}",
-            )
-        elif organization is None:
-            problem = Problem(
-                Cause.UNKNOWN_ORGANIZATION,
-                "organization",
-                f"{usage.organization} isn't open; open it, then release this",
-            )
-        elif usage.occurred_at > seen_at + FUTURE_TOLERANCE_MICROS:
-            ahead_s = (usage.occurred_at - seen_at) // 1_000_000
-            problem = Problem(
-                Cause.FUTURE,
-                "occurred_at",
-                f"is {ahead_s} s ahead of the log; mend the clock, release it when that time has come",
-            )
-        if problem is None:
-            raise BrokenInvariant(f"usage {usage.event_id} was quarantined without a cause")
+        problem = problem_of(
+            usage,
+            organization,
+            rated,
+            partition=record.partition,
+            own_partition=self._partition_of(usage.organization),
+            seen_at=seen_at,
+        )
         self._quarantine(
             letter_of_usage(
                 record,
                 usage,
                 problem,
                 payload_hash=payload_hash,
-                amount_at_risk_nanos=at_risk,
+                amount_at_risk_nanos=at_risk_nanos(rated),
             )
         )
 
@@ -420,14 +398,3 @@ def _sums(group: list[PlainRow]) -> tuple[int, ...]:
         return _ONE_EVENT + group[0][COUNTS] + group[0][PARTS]
     columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
     return (len(group), *map(sum, columns))
-
-
-def _too_large(rated: Rated, organization: OrganizationTotals | None) -> Problem | None:
-    """What speaks against a charge that has a price."""
-    if rated.charge_nanos > MAX_CHARGE_NANOS:
-        detail = f"one call would cost {nanos_to_usd(rated.charge_nanos)} USD: correct its counts"
-        return Problem(Cause.TOO_LARGE, "charge", detail)
-    if organization is not None and organization.charged_nanos > MAX_CHARGED_NANOS:
-        detail = f"{organization.organization} has charges of 8.2 billion USD: sums hold no more"
-        return Problem(Cause.TOO_LARGE, "charge", detail)
-    return None

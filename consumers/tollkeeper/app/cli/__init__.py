@@ -12,9 +12,11 @@ from tollkeeper.app.cli.commands import Commands
 from tollkeeper.app.cli.exit_codes import AWAY, BUG, INTERRUPTED, REFUSED, USAGE
 from tollkeeper.errors import Halted, InvalidInput, TollkeeperError, Unavailable
 
+NAME = "tollkeeper"
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="tollkeeper", prog_name="tollkeeper")
+@click.version_option(package_name="tollkeeper", prog_name=NAME)
 def cli() -> None:
     """Meter token usage, prove the numbers.
 
@@ -31,7 +33,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; every error ends in its exit code and a line that says what to do."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name=NAME, standalone_mode=False)
     except click.ClickException as misuse:
         misuse.show()
         sys.exit(USAGE)

@@ -124,10 +124,12 @@ def _table(
 
 def compact(count: int) -> str:
     """A count of tokens for people: 12.9M. `--json` has it exact."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= size:
+    if count < 1_000:
+        return str(count)
+    for unit, size in (("k", 10**3), ("M", 10**6)):
+        if count * 20 < size * 19_999:  # 999.95 and above would be shown as 1000.0
             return f"{count / size:.1f}{unit}"
-    return str(count)
+    return f"{count / 10**9:.1f}G"
 
 
 def to_the_second(instant: object) -> str:
