@@ -16,6 +16,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from bench.measuring import events_per_s
+from bench.stages import micros_an_event
 from fastavro import schemaless_reader
 from sqlalchemy import event
 from support import homes
@@ -57,12 +58,14 @@ def run(events: int) -> dict[str, float]:
                     "bare_loop_events_per_s": bare.loop,
                 },
             )
+            stages = micros_an_event(total, lambda: _ours(root, app.log, total))
     return {
         "events": total,
         **rates,
         "ratio_to_bare_loop": round(
             rates["pipeline_events_per_s"] / rates["bare_loop_events_per_s"], 3
         ),
+        **{f"micros an event: {stage}": micros for stage, micros in stages.items()},
     }
 
 
