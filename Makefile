@@ -47,10 +47,13 @@ check: $(INSTALLED) ## Check format, lint, types, import directions and house st
 bench: $(INSTALLED) ## Measure throughput beside its floors, into build/bench.json
 	PYTHONPATH=tests $(BIN)/python -m bench
 
-lock: $(INSTALLED) ## Write requirements.lock anew from pyproject.toml; UPGRADE=--upgrade for newer releases
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
-		--no-emit-index-url --python-version 3.11 --custom-compile-command 'make lock' \
-		--quiet $(UPGRADE) -o requirements.lock
+COMPILE = $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--custom-compile-command 'make lock' --quiet
+
+lock: $(INSTALLED) ## Write the locks anew from pyproject.toml; UPGRADE=--upgrade for newer releases
+	$(COMPILE) pyproject.toml --extra dev $(UPGRADE) -o requirements.lock
+	grep -o '^hatchling==[^ ]*' requirements.lock | $(COMPILE) pyproject.toml - --extra server \
+		-c requirements.lock -o requirements-server.lock
 
 clean: ## Remove what was built and cached; .venv stays
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

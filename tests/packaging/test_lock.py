@@ -53,3 +53,15 @@ def test_the_lock_s_head_names_no_place() -> None:
     head = (ROOT / "requirements.lock").read_text("utf-8").splitlines()[:2]
     assert head[1].strip("# ") == "make lock"
     assert "/" not in "".join(head)
+
+
+def test_the_server_s_lock_is_the_part_of_the_lock_that_runs() -> None:
+    """The container image is installed from it: nothing untested, nothing missing, no test tools."""
+    everything = locked((ROOT / "requirements.lock").read_text("utf-8"))
+    served = locked((ROOT / "requirements-server.lock").read_text("utf-8"))
+    assert served.items() <= everything.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["server"], "hatchling"]
+    names = {Requirement(line).name.lower().replace("_", "-") for line in wanted}
+    assert names <= served.keys()
+    assert not served.keys() & {"pytest", "mypy", "testcontainers", "uv"}
