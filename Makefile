@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak check bench lock clean
+.PHONY: help install demo test soak compose check bench lock clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +31,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED) ## Open organizations, stream usage, show balances and spend
 	$(BIN)/python -m tollkeeper.app.demo
 
-test: $(INSTALLED) ## Run the tests, without the soak tests
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+test: $(INSTALLED) ## Run the tests, without soak and compose tests
+	$(BIN)/python -m pytest -m "not soak and not compose" $(PYTEST_ARGS)
 
 soak: $(INSTALLED) ## Run the tests that take too long for every day
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+compose: $(INSTALLED) ## Start docker-compose.yml on this machine's Docker engine, test it, take it down
+	$(BIN)/python -m pytest -m compose $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## Check format, lint, types, import directions and house style
 	$(BIN)/ruff format --check

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
-from services import kafka_local
-from services.finding import Service, found, from_environment
+from services import containers, kafka_local, postgresql_local, redis_local
+from services.containers import from_container
+from services.databases import new_database
+from services.finding import Service, found, from_environment, from_here
 
 # How long one example takes says something about the machine's other work, not about the code.
 settings.register_profile("tollkeeper", deadline=None)
@@ -18,19 +19,41 @@ settings.load_profile("tollkeeper")
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Service]:
     """A Kafka broker, `host:port`; TOLLKEEPER_TEST_KAFKA names one that runs already."""
-
-    @contextmanager
-    def local() -> Iterator[str]:
-        broker = kafka_local.LocalKafka()
-        try:
-            broker.start()
-            yield broker.address
-        finally:
-            broker.close()
-
     ways = [
         from_environment("TOLLKEEPER_TEST_KAFKA"),
-        ("local", kafka_local.why_unavailable, local),
+        from_container(containers.KAFKA_IMAGE, containers.kafka),
+        from_here(kafka_local.why_unavailable, kafka_local.LocalKafka),
     ]
     with found("Kafka", ways) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Service]:
+    """A PostgreSQL server, a SQLAlchemy URL; TOLLKEEPER_TEST_POSTGRESQL names one that runs already."""
+    ways = [
+        from_environment("TOLLKEEPER_TEST_POSTGRESQL"),
+        from_container(containers.POSTGRESQL_IMAGE, containers.postgresql),
+        from_here(postgresql_local.why_unavailable, postgresql_local.LocalPostgres),
+    ]
+    with found("PostgreSQL", ways) as service:
+        yield service
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Service) -> Iterator[str]:
+    """An empty database of this test's own."""
+    with new_database(postgresql.address) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Service]:
+    """A Redis server, a URL; TOLLKEEPER_TEST_REDIS names one that runs already."""
+    ways = [
+        from_environment("TOLLKEEPER_TEST_REDIS"),
+        from_container(containers.REDIS_IMAGE, containers.redis),
+        from_here(redis_local.why_unavailable, redis_local.LocalRedis),
+    ]
+    with found("Redis", ways) as service:
         yield service

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import NoReturn, Protocol
 
 import msgspec
 import pytest
@@ -22,7 +23,10 @@ Way = tuple[str, Callable[[], str | None], Callable[[], AbstractContextManager[s
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A service that answers, and in which way it was found."""
+    """A service that answers, and in which way it was found.
+
+    The address is `host:port` of Kafka, a SQLAlchemy URL of PostgreSQL, a URL of Redis.
+    """
 
     address: str
     way: str
@@ -42,7 +46,11 @@ def found(service: str, ways: list[Way]) -> Iterator[Service]:
                 yield Service(address, way)
             return
         reasons.append(f"{way}: {reason}")
-    missing = f"{service} isn't at hand ({'; '.join(reasons)})"
+    skip_or_fail(f"{service} isn't at hand ({'; '.join(reasons)})")
+
+
+def skip_or_fail(missing: str) -> NoReturn:
+    """Skip the test, or fail it where everything must be there."""
     if os.environ.get(REQUIRED):
         pytest.fail(missing)
     pytest.skip(missing)
@@ -56,3 +64,32 @@ def from_environment(variable: str) -> Way:
         yield os.environ[variable]
 
     return "environment", lambda: None if os.environ.get(variable) else f"no {variable}", provide
+
+
+class LocalServer(Protocol):
+    """A server of this machine that a test starts and ends."""
+
+    @property
+    def address(self) -> str:
+        """Where it answers, known before it is started."""
+
+    def start(self) -> None:
+        """Start it, on the data that it left, and wait until it answers."""
+
+    def close(self) -> None:
+        """End it and remove its data."""
+
+
+def from_here(why_not: Callable[[], str | None], make: Callable[[], LocalServer]) -> Way:
+    """A server started on this machine."""
+
+    @contextmanager
+    def provide() -> Iterator[str]:
+        server = make()
+        try:
+            server.start()
+            yield server.address
+        finally:
+            server.close()
+
+    return "local", why_not, provide

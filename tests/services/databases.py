@@ -1,0 +1,27 @@
+"""Databases of a test's own in a PostgreSQL that all tests share."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+
+@contextmanager
+def new_database(address: str) -> Iterator[str]:
+    """The URL of an empty database, which is dropped in the end, whoever is still connected."""
+    name = f"test_{secrets.token_hex(6)}"
+    _execute(address, f"CREATE DATABASE {name}")
+    try:
+        yield make_url(address).set(database=name).render_as_string(hide_password=False)
+    finally:
+        _execute(address, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(address: str, statement: str) -> None:
+    engine = create_engine(address, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(statement))
