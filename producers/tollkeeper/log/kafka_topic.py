@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
+    KafkaError,
+    NotCoordinatorError,
+    TopicAlreadyExistsError,
+)
 
 from tollkeeper.errors import InvalidInput, LogUnavailable
 from tollkeeper.log.kafka_settings import KafkaSettings
@@ -23,6 +31,12 @@ CONFIG = {
 }
 """What the topic must have: kept for ever, whole, and stamped by the broker's clock."""
 ASK_MS = 10_000
+COORDINATOR_PAUSE_S = 0.1
+_COORDINATOR_STARTS = (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NotCoordinatorError,
+)
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -59,19 +73,33 @@ def find_topic(settings: KafkaSettings) -> Topic:
 
 
 def committed_offsets(settings: KafkaSettings, group: str) -> dict[int, int]:
-    """What the group committed last, for lag tools."""
+    """What the group committed last; nothing when it never did. Raises LogUnavailable."""
     with _admin(settings) as admin:
-        try:
-            found: dict[str, dict[Any, Any]] = admin.list_group_offsets(group)
-        except KafkaError as error:
-            if type(error).__name__ in ("CoordinatorNotAvailableError", "GroupIdNotFoundError"):
-                return {}  # nobody ever committed anything here
-            raise
+        found = _group_offsets(admin, group)
     return {
         partition.partition: offset.offset
         for partition, offset in found.get(group, found).items()
         if partition.topic == settings.topic and offset.offset >= 0
     }
+
+
+def _group_offsets(admin: Any, group: str) -> dict[Any, Any]:
+    """Asked again while a broker that just started is still loading its groups.
+
+    That answer must not be taken for "nothing was committed": a ledger that was set back would go
+    unnoticed.
+    """
+    deadline = monotonic() + ASK_MS / 1_000
+    while True:
+        try:
+            found: dict[Any, Any] = admin.list_group_offsets(group)
+            return found
+        except GroupIdNotFoundError:
+            return {}
+        except _COORDINATOR_STARTS:
+            if monotonic() >= deadline:
+                raise
+            sleep(COORDINATOR_PAUSE_S)
 
 
 @contextlib.contextmanager
