@@ -16,6 +16,11 @@ class Settings(LogSettings, frozen=True, kw_only=True):
 
     sql: str
 
+    @property
+    def is_sql_embedded(self) -> bool:
+        """Whether the database is a file of this machine, which is made on first use."""
+        return make_url(self.sql).get_backend_name() == "sqlite"
+
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in force. InvalidInput names what is unknown or not possible in this release."""
@@ -35,8 +40,8 @@ def _sql_url(text: str) -> str:
         backend = make_url(text).get_backend_name()
     except ArgumentError:
         raise InvalidInput(
-            "TOLLKEEPER_SQL", "must be a SQLAlchemy URL such as sqlite:////path"
+            "TOLLKEEPER_SQL", "must be a SQLAlchemy URL such as postgresql://user@host/database"
         ) from None
-    if backend != "sqlite":
-        raise InvalidInput("TOLLKEEPER_SQL", f"must be a sqlite URL in this release, not {backend}")
+    if backend not in ("sqlite", "postgresql"):
+        raise InvalidInput("TOLLKEEPER_SQL", f"must be a postgresql or sqlite URL, not {backend}")
     return text

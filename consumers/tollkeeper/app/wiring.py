@@ -24,11 +24,14 @@ from tollkeeper.metering.emitter import Emitter
 from tollkeeper.operations.prices import PriceCommands
 from tollkeeper.operations.quarantine import QuarantineCommands
 from tollkeeper.organizations.service import OrganizationCommands
-from tollkeeper.outbox.database import open_engine, reading
+from tollkeeper.outbox.database import alone, open_engine, reading
 from tollkeeper.outbox.deciding import CommandDesk, Outcome, Pending
 from tollkeeper.outbox.relay import Relay
 from tollkeeper.pipeline.loop import GROUP, Pipeline
 from tollkeeper.reports.letters import letter_status
+
+SETUP_LOCK = 0x746F6C6C_73657475
+"""The advisory lock under which a shared database is set up."""
 
 
 class App:
@@ -88,34 +91,46 @@ class App:
         return Pipeline(self.log, self.ledger, monotonic=time.monotonic)
 
     def set_up(self) -> list[Outcome]:
-        """Make and verify all that this installation needs, Kafka's topic among it; idempotent."""
+        """Make and verify all that this installation needs, Kafka's topic among it; idempotent.
+
+        Two processes may do it at once: one of them waits.
+        """
         if self.settings.kafka is not None:
             ensure_topic(self.settings.kafka)
-        return self.ensure_ready()
+        with self._setup_lock(), alone(self.engine, SETUP_LOCK):
+            return self._set_up_database()
 
     def ensure_ready(self) -> list[Outcome]:
-        """Everything that a home needs, made where it is missing; nothing when it is all there.
+        """Make what an embedded home lacks; nothing when it is all there.
 
-        Two processes may do it at once: one of them waits. Kafka's topic is left to `set_up`: it is
-        shared, and never made by accident.
+        What is shared, a topic or a database, is never made by accident. Raises StoreUnavailable when
+        the database isn't set up.
         """
-        with self._setup_lock():
-            if not self._is_migrated():
-                migrate(self.engine)
-            with reading(self.engine) as connection:
-                has_generation = connection.execute(select(generation.c.generation)).first()
-            if has_generation is None:
-                self.ledger.begin_generation(
-                    self.clock(),
-                    partitions=self.log.partition_count,
-                    log_identity=self.log.identity,
-                )
-            if any(
-                records_behind(self.engine, self.log, GROUP, p)
-                for p in range(self.log.partition_count)
-            ):
-                return []  # SQL was restored: what was published is still to be folded
-            return self.prices.ensure_built_in()
+        if self.settings.is_sql_embedded:
+            with self._setup_lock():
+                return self._set_up_database()
+        if not self._is_migrated():
+            raise StoreUnavailable(
+                "the database has no tables of this release: run `tollkeeper setup`"
+            )
+        return []
+
+    def _set_up_database(self) -> list[Outcome]:
+        if not self._is_migrated():
+            migrate(self.engine)
+        with reading(self.engine) as connection:
+            has_generation = connection.execute(select(generation.c.generation)).first()
+        if has_generation is None:
+            self.ledger.begin_generation(
+                self.clock(),
+                partitions=self.log.partition_count,
+                log_identity=self.log.identity,
+            )
+        if any(
+            records_behind(self.engine, self.log, GROUP, p) for p in range(self.log.partition_count)
+        ):
+            return []  # SQL was restored: what was published is still to be folded
+        return self.prices.ensure_built_in()
 
     def close(self) -> None:
         """Give everything back."""

@@ -144,9 +144,7 @@ class Pipeline:
         self._epoch = self._consumer.assignment_epoch
         self._next, self._uncommitted = {}, {}
         self._ledger.raise_barriers(self._log, self._settings.group)
-        with self._ledger.transaction() as transaction:
-            self._generation = transaction.live_generation()
-            positions = transaction.positions(self._generation)
+        self._generation, positions = self._ledger.live_positions()
         for partition in sorted(self._consumer.assignment):
             position = positions[partition]
             try:

@@ -1,8 +1,8 @@
-"""Connecting to the one SQL database that the write side and the ledger share.
+"""Connecting to the one SQL database that the write side and the ledger share, and its transactions.
 
 SQLite: WAL, `synchronous=FULL` (an acknowledged commit survives a power cut) and every transaction
 that may write begins IMMEDIATE, so that it can't fail halfway for want of the lock. How its file is
-kept is `sqlite_file`'s.
+kept is `sqlite_file`'s. PostgreSQL: READ COMMITTED; see `postgresql`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.outbox import sqlite_file
+from tollkeeper.outbox.postgresql import open_postgresql
 
 BUSY_TIMEOUT_S = 30.0
 _READ_ONLY = "tollkeeper_read_only"
@@ -23,8 +24,8 @@ _READ_ONLY = "tollkeeper_read_only"
 
 def open_engine(url: str) -> Engine:
     """An engine for a SQLAlchemy URL; cheap, connects on first use. Dispose of it when done."""
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+    if (parsed := make_url(url)).get_backend_name() == "postgresql":
+        return open_postgresql(parsed)
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
     sqlite_file.register(engine)
     event.listen(engine, "begin", _begin_sqlite)
@@ -56,6 +57,32 @@ def reading(engine: Engine) -> Iterator[Connection]:
         connection = plain.execution_options(**options)
         with connection.begin():
             yield connection
+
+
+@contextmanager
+def alone(engine: Engine, lock: int) -> Iterator[None]:
+    """Only one process at a time is in here with the same number; the others wait.
+
+    For rare work of several transactions on PostgreSQL. SQLite has no such lock: there the caller's
+    own, on a file, must do.
+    """
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with _named_failures(engine), engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": lock})
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": lock})
+            connection.commit()
+
+
+def keep_writers_out(connection: Connection, table: Table) -> None:
+    """Until this transaction ends nobody else writes the table; in SQLite nobody does anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 @contextmanager

@@ -6,12 +6,17 @@ decided stays, however often the log is folded anew.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table
+from sqlalchemy import Text as AnyText
 
 metadata = MetaData()
 
 # SQLite's STRICT tables know INTEGER (64 bits there) but no BIGINT.
 Int64 = BigInteger().with_variant(Integer(), "sqlite")
+
+# By code point everywhere, as Python and SQLite compare: a language's order differs from machine to
+# machine, and costs more.
+Text = AnyText().with_variant(AnyText(collation="C"), "postgresql")
 
 decided_event = Table(
     "decided_event",

@@ -40,9 +40,10 @@ class CommandBarrier:
 
 def raise_barriers(engine: Engine, log: Log, group: str) -> dict[int, int]:
     """Record a barrier at the log's end for each partition that was set back; answers those."""
+    # In this order: a fold that goes on meanwhile commits to SQL first, so it is never taken for set back.
+    committed = log.committed(group)
     with writing(engine) as connection:
         known = positions(connection, live_generation(connection))
-        committed = log.committed(group)
         set_back = {
             partition
             for partition, position in known.items()
@@ -58,6 +59,7 @@ def raise_barriers(engine: Engine, log: Log, group: str) -> dict[int, int]:
 
 def records_behind(engine: Engine, log: Log, group: str, partition: int) -> int:
     """How many records the fold must still read to be where it, or the log's end, once was."""
+    committed = log.committed(group).get(partition, 0)  # before SQL is read, see above
     with reading(engine) as connection:
         position = positions(connection, live_generation(connection)).get(partition)
         barrier = connection.execute(
@@ -65,7 +67,7 @@ def records_behind(engine: Engine, log: Log, group: str, partition: int) -> int:
         ).scalar()
     next_offset = 0 if position is None else position.next_offset
     needed = 0 if barrier is None else int(barrier)
-    if next_offset < log.committed(group).get(partition, 0):
+    if next_offset < committed:
         needed = max(needed, log.end_offsets()[partition])
     return max(0, needed - next_offset)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, TextualSelect, and_, select, text, tuple_
+from sqlalchemy import Connection, Row, select
 
 from tollkeeper.errors import BrokenInvariant
 from tollkeeper.events.codec import decode
 from tollkeeper.events.prices import PricesPublished
 from tollkeeper.events.quarantined import Cause
+from tollkeeper.ledger.dialect import AnyRow, dialect_of
 from tollkeeper.ledger.rows import (
     Counts,
     CreditRow,
@@ -38,7 +38,6 @@ from tollkeeper.outbox.tables import decided_event
 from tollkeeper.rating.card import RateCard
 
 KEYS_A_QUERY = 500
-AnyRow: TypeAlias = Row[tuple[Any, ...]]
 Key = TypeVar("Key")
 Value = TypeVar("Value", bound=msgspec.Struct)
 
@@ -46,6 +45,7 @@ Value = TypeVar("Value", bound=msgspec.Struct)
 def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
     """The ledger's state at these keys."""
     view = View()
+    by_keys = dialect_of(connection).by_keys
     _load_organizations(connection, generation, wanted.organizations, view)
     _load_members(connection, generation, wanted.members, view)
     _load_publications(connection, generation, wanted.partitions, view)
@@ -86,7 +86,7 @@ def open_letters(
     """The open letters of these usage events, the first of each."""
     found: dict[LetterKey, Place] = {}
     events = {key[1:3] for key in keys}
-    for row in by_keys(
+    for row in dialect_of(connection).by_keys(
         connection, dead_letter, ("organization", "event_id"), events, generation, LETTERS_BY_EVENT
     ):
         if row.status == "open":
@@ -162,6 +162,7 @@ def _load_organizations(
 def _load_members(
     connection: Connection, generation: int, keys: Collection[tuple[str, str]], view: View
 ) -> None:
+    by_keys = dialect_of(connection).by_keys
     for row in by_keys(connection, member, ("organization", "member"), keys, generation):
         view.members[row.organization, row.member] = _value(MemberRow, row)
 
@@ -201,47 +202,6 @@ def rate_card(published: tuple[bytes, ...], withdrawn: frozenset[str]) -> RateCa
     for publication_id in sorted(withdrawn):
         card = card.withdrawn(publication_id)
     return card
-
-
-def by_keys(
-    connection: Connection,
-    table: Table,
-    names: tuple[str, str],
-    keys: Collection[tuple[object, object]],
-    generation: int | None = None,
-    index: str | None = None,
-) -> Iterator[AnyRow]:
-    """The table's rows at these keys, in no order. `index` names the one that leads to them.
-
-    SQLite gets all keys in one parameter. It can't look up a list of pairs, and guesses that walking
-    through a generation is cheaper than many lookups: CROSS JOIN and the index's name leave it no choice.
-    """
-    if connection.dialect.name != "sqlite":
-        pair = tuple_(table.c[names[0]], table.c[names[1]])
-        of_generation = [table.c.generation == generation] if generation is not None else []
-        for chunk in _chunks(keys):
-            yield from connection.execute(
-                select(table).where(and_(pair.in_(chunk), *of_generation))
-            )
-    elif keys:
-        parameters: dict[str, object] = {"keys": json.dumps(list(keys))}
-        if generation is not None:
-            parameters["generation"] = generation
-        statement = _by_keys_in_sqlite(table, names, generation is not None, index)
-        yield from connection.execute(statement, parameters)
-
-
-@lru_cache(maxsize=32)
-def _by_keys_in_sqlite(
-    table: Table, names: tuple[str, str], has_generation: bool, index: str | None
-) -> TextualSelect:
-    return text(
-        f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
-        f"FROM json_each(:keys) AS k CROSS JOIN {table.name} AS t "
-        f"{f'INDEXED BY {index} ' if index else ''}"
-        f"ON t.{names[0]} = k.value ->> 0 AND t.{names[1]} = k.value ->> 1 "
-        f"{'AND t.generation = :generation' if has_generation else ''}"
-    ).columns(*table.columns)
 
 
 def _value(kind: type[Value], row: AnyRow) -> Value:

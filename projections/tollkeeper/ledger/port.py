@@ -83,6 +83,10 @@ class Ledger(Protocol):
         """Commits at the end, rolls back on an exception. Raises StoreUnavailable."""
         ...
 
+    def live_positions(self) -> tuple[int, dict[int, Position]]:
+        """The live generation and how far it has folded, of one instant."""
+        ...
+
     def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
         """See `ledger.barrier`: keep commands waiting where this ledger was set back."""
         ...

@@ -1,6 +1,6 @@
 """The ledger in SQL, the adapter of `ledger.port`: transactions, positions and generations.
 
-SQLAlchemy Core; what differs between databases is in `charging` (the one statement that must be fast).
+SQLAlchemy Core; what differs between databases is behind `dialect`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from tollkeeper.errors import Misuse
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger import barrier, loading, writing_changes
-from tollkeeper.ledger.charging import insert_charges
+from tollkeeper.ledger.dialect import dialect_of
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.port import Move, Position
 from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
 from tollkeeper.ledger.tables import PROJECTIONS, consumer_offset, generation, organization
 from tollkeeper.ledger.view import Changes, View, Wanted
 from tollkeeper.log.port import Log
-from tollkeeper.outbox.database import writing
+from tollkeeper.outbox.database import keep_writers_out, reading, writing
 
 
 class SqlTransaction:
@@ -39,6 +39,8 @@ class SqlTransaction:
 
     def advance(self, generation: int, moves: Sequence[Move]) -> bool:
         """Compare and set every position, in partition order."""
+        dialect = dialect_of(self.connection)
+        dialect.fence(self.connection, generation, [move.partition for move in moves])
         table = consumer_offset
         for move in sorted(moves, key=lambda move: move.partition):
             moved = self.connection.execute(
@@ -67,7 +69,7 @@ class SqlTransaction:
         self, generation: int, rows: Sequence[PlainRow]
     ) -> Mapping[tuple[str, str], ChargedBefore]:
         """Insert those whose (organization, event id) is new."""
-        return insert_charges(self.connection, generation, rows)
+        return dialect_of(self.connection).insert_charges(self.connection, generation, rows)
 
     def open_letters(
         self, generation: int, keys: Collection[LetterKey]
@@ -92,6 +94,12 @@ class SqlLedger:
         with writing(self.engine) as connection:
             yield SqlTransaction(connection)
 
+    def live_positions(self) -> tuple[int, dict[int, Position]]:
+        """The live generation and how far it has folded, of one instant."""
+        with reading(self.engine) as connection:
+            number = live_generation(connection)
+            return number, positions(connection, number)
+
     def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
         """Keep commands waiting where this ledger was set back; see `ledger.barrier`."""
         return barrier.raise_barriers(self.engine, log, group)
@@ -99,6 +107,7 @@ class SqlLedger:
     def begin_generation(self, created_at: int, *, partitions: int, log_identity: str) -> int:
         """A new, empty generation at offset 0 of this log; the first of all is live at once."""
         with writing(self.engine) as connection:
+            keep_writers_out(connection, generation)
             newest = connection.execute(select(func.max(generation.c.generation))).scalar()
             number = 1 if newest is None else int(newest) + 1
             connection.execute(delete(generation).where(generation.c.status == "dropped"))
@@ -127,6 +136,7 @@ class SqlLedger:
         use by another.
         """
         with writing(self.engine) as connection:
+            keep_writers_out(connection, generation)
             if number == live_generation(connection):
                 raise Misuse(f"generation {number} is live and can't be dropped")
             connection.execute(
@@ -148,6 +158,7 @@ class SqlLedger:
             with writing(self.engine) as connection:
                 connection.execute(delete(table).where(table.c.generation == number))
         with writing(self.engine) as connection:
+            keep_writers_out(connection, generation)
             of_number = generation.c.generation == number
             if connection.execute(select(func.max(generation.c.generation))).scalar() == number:
                 connection.execute(update(generation).where(of_number).values(status="dropped"))

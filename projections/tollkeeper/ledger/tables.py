@@ -6,10 +6,10 @@ Instants are microseconds since the epoch, money is nano-USD. The write side's t
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import Column, Index, LargeBinary, PrimaryKeyConstraint, Table
 
 from tollkeeper.events.usage import TOKEN_TYPES
-from tollkeeper.outbox.tables import Int64, metadata
+from tollkeeper.outbox.tables import Int64, Text, metadata
 
 COUNT_COLUMNS = tuple(
     f"{name}_requests" if name == "web_search" else f"{name}_tokens" for name in TOKEN_TYPES
@@ -25,8 +25,8 @@ def _parts() -> list[Column[int]]:
     return [Column(name, Int64, nullable=False) for name in NANOS_COLUMNS]
 
 
-def _key(name: str, kind: type[Text] = Text) -> Column[str]:
-    return Column(name, kind, primary_key=True)
+def _key(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
 
 
 def _int_key(name: str) -> Column[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from operator import add
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
 from tollkeeper.errors import BrokenInvariant
+from tollkeeper.ledger.dialect import dialect_of
 from tollkeeper.ledger.rows import (
     CapRow,
     CreditRow,
@@ -22,7 +24,6 @@ from tollkeeper.ledger.rows import (
 )
 from tollkeeper.ledger.tables import (
     COUNT_COLUMNS,
-    NANOS_COLUMNS,
     cap,
     credit,
     dead_letter,
@@ -31,52 +32,36 @@ from tollkeeper.ledger.tables import (
     price_publication,
 )
 from tollkeeper.ledger.view import Changes, OrganizationTotals, View
+from tollkeeper.outbox.database import keep_writers_out
 from tollkeeper.outbox.tables import decided_event
 
 Key = TypeVar("Key", bound=tuple[object, ...])
 RowValue = MemberRow | CapRow | CreditRow | PublicationRow
 
-_SPEND_KEY = ("organization", "period_start", "day", "member", "surface", "model")
-_SPEND_SUMS = ("events", *COUNT_COLUMNS, *NANOS_COLUMNS)
-# There may be a row an event, so they go to the driver as they are, as charges do.
-_ADD_SPEND = (
-    "INSERT INTO spend (generation, " + ", ".join((*_SPEND_KEY, *_SPEND_SUMS)) + ") VALUES (",
-    ", ?" * len((*_SPEND_KEY, *_SPEND_SUMS))
-    + ") ON CONFLICT (generation, "
-    + ", ".join(_SPEND_KEY)
-    + ") DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _SPEND_SUMS),
-)
-
 
 def write_changes(connection: Connection, generation: int, changes: Changes, view: View) -> None:
     """Write everything but the charges, which are there already."""
     totals = [view.organizations[name] for name in sorted(changes.organizations)]
-    _upsert(connection, organization, generation, map(_organization_row, totals))
-    _upsert(connection, member, generation, _rows(changes.members))
-    _upsert(connection, cap, generation, _rows(changes.caps))
-    _upsert(connection, credit, generation, _rows(changes.credits))
-    _upsert(connection, dead_letter, generation, map(_letter_row, _sorted(changes.letters)))
-    _upsert(connection, price_publication, generation, _rows(changes.publications))
+    upsert = partial(_upsert, connection, generation)
+    upsert(organization, map(_organization_row, totals))
+    upsert(member, _rows(changes.members))
+    upsert(cap, _rows(changes.caps))
+    upsert(credit, _rows(changes.credits))
+    upsert(dead_letter, map(_letter_row, _sorted(changes.letters)))
+    upsert(price_publication, _rows(changes.publications))
     _add_spend(connection, generation, changes)
-    for row in changes.decided:
+    # By stream, as the relay goes through them: two writers in two orders could block each other.
+    for row in sorted(changes.decided, key=lambda row: row.stream):
         _note_decided(connection, row)
 
 
 def _upsert(
-    connection: Connection, table: Table, generation: int, rows: Iterable[dict[str, object]]
+    connection: Connection, generation: int, table: Table, rows: Iterable[dict[str, object]]
 ) -> None:
-    values = [{"generation": generation, **row} for row in rows]
-    if not values:
-        return
-    statement = _insert(connection, table)
-    keys = [column.name for column in table.primary_key]
-    updated = {
-        column.name: statement.excluded[column.name]
-        for column in table.columns
-        if column.name not in keys
-    }
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=updated), values)
+    names = [column.name for column in table.columns]
+    values = [tuple({"generation": generation, **row}[name] for name in names) for row in rows]
+    if values:
+        dialect_of(connection).upsert(connection, table, values)
 
 
 def _add_spend(connection: Connection, generation: int, changes: Changes) -> None:
@@ -84,7 +69,7 @@ def _add_spend(connection: Connection, generation: int, changes: Changes) -> Non
         return
     rows = sorted(map(add, changes.spend.keys(), changes.spend.values()))
     try:
-        connection.exec_driver_sql(f"{_ADD_SPEND[0]}{generation:d}{_ADD_SPEND[1]}", rows)
+        dialect_of(connection).add_spend(connection, generation, rows)
     except (IntegrityError, DataError) as refused:  # SQLite and PostgreSQL check each sum
         raise BrokenInvariant(
             f"a sum of spend leaves the range of 64 bits: {refused.orig}"
@@ -124,10 +109,14 @@ def _note_decided(connection: Connection, row: DecidedRow) -> None:
 
 
 def _version_in_stream(connection: Connection, row: DecidedRow) -> int:
+    """The version under which the write side knows it, or else the next one. Only few are unknown."""
     columns = decided_event.c
-    known = connection.execute(
-        select(columns.version).where(columns.stream == row.stream, columns.value == row.value)
-    ).scalar()
+    is_same = (columns.stream == row.stream) & (columns.value == row.value)
+    known = connection.execute(select(columns.version).where(is_same)).scalar()
+    if known is not None:
+        return int(known)
+    keep_writers_out(connection, decided_event)  # a command could take the version that comes next
+    known = connection.execute(select(columns.version).where(is_same)).scalar()
     if known is not None:
         return int(known)
     newest = connection.execute(

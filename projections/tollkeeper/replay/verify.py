@@ -18,7 +18,7 @@ from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.store import SqlLedger, SqlTransaction
 from tollkeeper.ledger.tables import consumer_offset, generation, organization
 from tollkeeper.log.port import Log
-from tollkeeper.outbox.database import reading, writing
+from tollkeeper.outbox.database import keep_writers_out, reading, writing
 from tollkeeper.replay.comparing import MAX_DIFFERENCES, Difference, differences, untied
 from tollkeeper.replay.folding import (
     Progress,
@@ -119,6 +119,7 @@ def _compare_in_snapshot(
 def _compare_under_lock(log: Log, ledger: SqlLedger, replayed: int, *, swap: bool) -> ReplayReport:
     """Compare, and swap, while the live fold waits: fold the rest, compare, move the pointer."""
     with writing(ledger.engine) as connection:
+        keep_writers_out(connection, generation)
         live = live_generation(connection)
         connection.execute(  # both folds wait for these rows; SQLite holds its one lock already
             select(consumer_offset.c.log_partition)

@@ -10,8 +10,9 @@ from tollkeeper.errors import InvalidInput, UnknownSchema
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.ledger.batch import decode_outcome
+from tollkeeper.ledger.dialect import dialect_of
 from tollkeeper.ledger.generations import live_generation, positions
-from tollkeeper.ledger.loading import by_keys, letter_of_row
+from tollkeeper.ledger.loading import letter_of_row
 from tollkeeper.ledger.rows import Letter
 from tollkeeper.ledger.tables import LETTERS_BY_EVENT, dead_letter
 from tollkeeper.log.partitioner import partition_for
@@ -79,7 +80,7 @@ def _status(letter: Letter) -> str:
 
 
 def _letters(connection: Connection, name: str, event_id: str) -> list[Letter]:
-    rows = by_keys(
+    rows = dialect_of(connection).by_keys(
         connection,
         dead_letter,
         ("organization", "event_id"),

@@ -93,7 +93,7 @@ def open_app(*, is_setup: bool = False) -> Iterator[App]:
 def open_reports() -> Iterator[tuple[App, Connection]]:
     """The app and one consistent snapshot of its database; a question makes no home."""
     settings = load_settings(os.environ)
-    if not settings.home.exists():
+    if settings.is_sql_embedded and not settings.home.exists():
         raise InvalidInput(
             "TOLLKEEPER_HOME",
             f"{settings.home} doesn't exist: run `tollkeeper setup` first, or name another folder",
