@@ -301,6 +301,20 @@ class LedgerContract(ABC):
             ("prices/0", 2, b"others", 15),
         ]
 
+    def test_of_one_version_with_two_contents_the_first_on_the_log_is_kept(
+        self, ledger: SqlLedger
+    ) -> None:
+        """A database that was restored may have decided anew what stood on the log already."""
+        for offset, value in [(7, b"second"), (5, b"first"), (9, b"third")]:
+            row = DecidedRow("organization/acme", 2, 0, offset, b"acme", value, "c", NOON)
+            with ledger.transaction() as transaction:
+                transaction.write(GENERATION, Changes(decided=[row]), View())
+        wanted = Wanted(decided={("organization/acme", 2)})
+        with ledger.transaction() as transaction:
+            assert transaction.load(GENERATION, wanted).decided == {
+                ("organization/acme", 2): b"first"
+            }
+
     def test_exactly_one_generation_is_live_and_the_others_can_be_dropped(
         self, ledger: SqlLedger
     ) -> None:

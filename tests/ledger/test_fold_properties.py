@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger.test_sqlite_ledger import open_ledger
+from sqlalchemy import delete
 from support.events import MODEL, NOON, added, bought, opened, prices, removed, usage, voided
 
 from tollkeeper.events.codec import Event, decode, encode
@@ -21,6 +22,7 @@ from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import LogRecord
 from tollkeeper.outbox.database import reading
+from tollkeeper.outbox.tables import decided_event
 from tollkeeper.replay.comparing import differences, untied
 
 PARTITIONS = 2
@@ -144,8 +146,11 @@ def compare(ledger: SqlLedger, one: int, other: int) -> None:
 
 
 def drop(ledger: SqlLedger, *generations: int) -> None:
+    """Forget this log whole: what was decided stays when a generation goes, and the next log is another."""
     for generation in generations:
         ledger.drop_generation(generation)
+    with ledger.engine.begin() as connection:
+        connection.execute(delete(decided_event))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from ledger.contract import GENERATION, LOG, NOON, LedgerContract, charge_row, move
+from ledger.contract import GENERATION, LOG, LedgerContract, charge_row, move
 from sqlalchemy import event, text
+from support.events import NOON
 
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.ledger import dialect_postgresql
@@ -123,7 +124,7 @@ def test_a_fold_that_holds_lost_partitions_is_ended(
 ) -> None:
     monkeypatch.setattr(dialect_postgresql, "TAKE_OVER_AFTER_S", 0.2)
     with (
-        pytest.raises(StoreUnavailable, match="broke|refused"),
+        pytest.raises(StoreUnavailable, match=r"broke|refused"),
         ledger.transaction() as stopped,
     ):
         assert stopped.advance(GENERATION, [move(0, 7), move(0, 3, partition=1)])

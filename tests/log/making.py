@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from log.children import Child, open_log
@@ -72,14 +73,22 @@ def read_all(log: Log, partition: int, *, at_a_time: int = 1000) -> list[LogReco
 def settle(
     consumers: Sequence[LogConsumer], condition: Callable[[], object], what: str = "the group"
 ) -> None:
-    """Poll every consumer until the condition holds; partitions without a position give nothing."""
+    """Poll every consumer until the condition holds; partitions without a position give nothing.
 
-    def step() -> object:
-        for consumer in consumers:
-            consumer.poll(max_records=1, timeout_s=0.02)
-        return condition()
+    All at once, each in a thread of its own, as processes would: Kafka's joins wait for one another,
+    and members that took turns were seen to overtake each other for ever.
+    """
 
-    eventually(step, SETTLED_S, what=what)
+    def poll(consumer: LogConsumer) -> None:
+        consumer.poll(max_records=1, timeout_s=0.02)
+
+    with ThreadPoolExecutor(len(consumers)) as threads:
+
+        def step() -> object:
+            list(threads.map(poll, consumers))
+            return condition()
+
+        eventually(step, SETTLED_S, what=what)
 
 
 def settle_in_new_epoch(consumers: Sequence[LogConsumer]) -> None:

@@ -8,7 +8,7 @@ from operator import add
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -77,9 +77,10 @@ def _add_spend(connection: Connection, generation: int, changes: Changes) -> Non
 
 
 def _note_decided(connection: Connection, row: DecidedRow) -> None:
-    """The log's own word on a decided event: it is acknowledged, and the log's content wins.
+    """The log's own word on a decided event: it is acknowledged, and what comes first on the log wins.
 
-    A row that waits for the log is marked; one that is lacking (SQL was restored) is inserted.
+    A row that waits for the log is marked; one that is lacking (SQL was restored) is inserted; one
+    that was decided twice, since SQL was restored, becomes what the fold has taken.
     """
     table = decided_event
     version = row.version
@@ -103,7 +104,10 @@ def _note_decided(connection: Connection, row: DecidedRow) -> None:
                 "command_id": statement.excluded.command_id,
                 "log_offset": statement.excluded.log_offset,
             },
-            where=table.c.log_offset.is_(None),
+            where=or_(
+                table.c.log_offset.is_(None),
+                table.c.log_offset > statement.excluded.log_offset,
+            ),
         )
     )
 
