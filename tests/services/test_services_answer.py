@@ -1,17 +1,17 @@
 """Each service answers in whichever way it was found, and what a test makes in it is its own.
 
-`.ci/run` runs these in every way there is.
+`.ci/run` runs these in every way there is, which TOLLKEEPER_TEST_SERVICES names.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from urllib.parse import urlsplit
 
-import pytest
 from services.databases import new_database
-from services.finding import Service
+from services.finding import ONLY, Service
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
@@ -19,7 +19,13 @@ from tollkeeper.log.kafka import KafkaLog
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.port import Outgoing
 
-pytestmark = pytest.mark.services
+
+def test_all_were_found_in_the_way_that_was_asked_for(
+    kafka: Service, postgresql: Service, redis: Service
+) -> None:
+    ways = {service.way for service in (kafka, postgresql, redis)}
+    if wanted := os.environ.get(ONLY):
+        assert ways == {wanted}
 
 
 def test_a_log_on_kafka_gives_back_what_was_appended(kafka: Service) -> None:
