@@ -25,6 +25,8 @@ CAUGHT_UP_S = 60.0
 class Stack:
     """One project of Compose: nothing of it is shared with another one, ports and volumes neither."""
 
+    PASSWORD = "not-the-default"
+
     def __init__(self) -> None:
         self.project = f"tollkeeper-test-{secrets.token_hex(4)}"
         self.kafka_port = free_port()
@@ -32,6 +34,7 @@ class Stack:
             **os.environ,
             "TOLLKEEPER_IMAGE": f"{self.project}:built",
             "TOLLKEEPER_KAFKA_PORT": str(self.kafka_port),
+            "POSTGRES_PASSWORD": self.PASSWORD,
             "TOLLKEEPER_KAFKA_HEAP": "-Xms256m -Xmx512m",
         }
 

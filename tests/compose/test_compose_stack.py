@@ -106,6 +106,8 @@ def test_doctor_finds_nothing_to_do(stack: Stack) -> None:
     assert report["healthy"], report["findings"]
     details = {one["what"]: one["detail"] for one in report["findings"]}
     assert details["log"].startswith("kafka://kafka:9092/")
+    assert "@postgresql:5432/tollkeeper" in details["ledger"]
+    assert not any(Stack.PASSWORD in detail for detail in details.values())
     assert sum(one["log_end"] for one in report["partitions"]) > EVENTS
 
 
