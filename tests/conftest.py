@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,7 @@ from services import containers, kafka_local, postgresql_local, redis_local
 from services.containers import from_container
 from services.databases import new_database
 from services.finding import Service, found, from_environment, from_here
+from support.stores import Embedded, Postgresql, Store
 
 # How long one example takes says something about the machine's other work, not about the code.
 settings.register_profile("tollkeeper", deadline=None)
@@ -45,6 +47,17 @@ def postgresql_url(postgresql: Service) -> Iterator[str]:
     """An empty database of this test's own."""
     with new_database(postgresql.address) as url:
         yield url
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Where the ledger stands: a test that asks for it runs on both."""
+    if request.param == "sqlite":
+        yield Embedded()
+        return
+    server: Service = request.getfixturevalue("postgresql")
+    with ExitStack() as stack:
+        yield Postgresql(server.address, stack)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Whatever is killed, stopped or repeated: every accepted event is charged exactly once.
 
-The children run the real command line on the embedded default; each failpoint stands before or after
-one effect of the fold.
+The children run the real command line on the embedded log, with the ledger in SQLite and in PostgreSQL;
+each failpoint stands before or after one effect of the fold.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import homes
+from support.stores import Store
 from support.waiting import eventually
 
 from tollkeeper.app.wiring import App
@@ -47,15 +47,15 @@ def load(events: int) -> list[Usage]:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def filled(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose log holds every event twice, and nothing folded yet."""
-    home = tmp_path_factory.mktemp("filled")
+    home = store.new(tmp_path_factory.mktemp("filled"))
     usages = load(EVENTS)
     with homes.opened_app(home) as app:
         _open_all(app)
         homes.emit(app, usages)
         homes.emit(app, usages)
-    yield home
+    return home
 
 
 def _open_all(app: App) -> None:
@@ -88,9 +88,9 @@ def assert_each_is_charged_once(home: Path, events: int) -> None:
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 @pytest.mark.parametrize("passage", [1, 2])
 def test_a_consumer_that_is_killed_charges_each_event_once(
-    filled: Path, tmp_path: Path, failpoint: str, passage: int
+    filled: Path, store: Store, tmp_path: Path, failpoint: str, passage: int
 ) -> None:
-    home = homes.copied(filled, tmp_path / "home")
+    home = store.copied(filled, tmp_path / "home")
     if failpoint == "pipeline.after_log_commit":
         passage = 1  # progress is published at most once a second, and when it ends
     killed = homes.run(
@@ -104,9 +104,9 @@ def test_a_consumer_that_is_killed_charges_each_event_once(
 
 
 def test_a_consumer_stopped_past_its_session_and_overtaken_writes_nothing(
-    filled: Path, tmp_path: Path
+    filled: Path, store: Store, tmp_path: Path
 ) -> None:
-    home = homes.copied(filled, tmp_path / "home")
+    home = store.copied(filled, tmp_path / "home")
     zombie = homes.start(
         home, "consume", "--until-caught-up", "--json", failpoints="pipeline.before_begin=stop@2"
     )
@@ -127,9 +127,9 @@ def test_a_consumer_stopped_past_its_session_and_overtaken_writes_nothing(
 
 
 def test_consumers_of_one_group_share_the_work_and_take_over_from_a_killed_one(
-    filled: Path, tmp_path: Path
+    filled: Path, store: Store, tmp_path: Path
 ) -> None:
-    home = homes.copied(filled, tmp_path / "home")
+    home = store.copied(filled, tmp_path / "home")
     children = [homes.start(home, "run", "--only", "consume") for _ in range(2)]
     try:
         with homes.opened_app(home) as app:
@@ -150,10 +150,10 @@ def test_consumers_of_one_group_share_the_work_and_take_over_from_a_killed_one(
 
 
 def test_two_consumers_that_believe_to_own_a_partition_fold_each_record_once(
-    filled: Path, tmp_path: Path
+    filled: Path, store: Store, tmp_path: Path
 ) -> None:
     """Group membership is no fence: here both members get everything, and SQL decides."""
-    home = homes.copied(filled, tmp_path / "home")
+    home = store.copied(filled, tmp_path / "home")
     with homes.opened_app(home) as app:
         settings = [PipelineSettings(group=f"group-{n}", max_records=700) for n in range(2)]
         pipelines = [

@@ -11,10 +11,14 @@ from sqlalchemy.pool import NullPool
 
 
 @contextmanager
-def new_database(address: str) -> Iterator[str]:
-    """The URL of an empty database, which is dropped in the end, whoever is still connected."""
+def new_database(address: str, *, like: str | None = None) -> Iterator[str]:
+    """The URL of an empty database, or of a copy of the one at `like`, to which nobody is connected.
+
+    It is dropped in the end, whoever is still connected.
+    """
     name = f"test_{secrets.token_hex(6)}"
-    _execute(address, f"CREATE DATABASE {name}")
+    template = "" if like is None else f" TEMPLATE {make_url(like).database}"
+    _execute(address, f"CREATE DATABASE {name}{template}")
     try:
         yield make_url(address).set(database=name).render_as_string(hide_password=False)
     finally:

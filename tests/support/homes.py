@@ -30,12 +30,25 @@ KILLED = -9
 CHILD_TIMEOUT_S = 120
 
 
+CONFIG = "tollkeeper.toml"
+"""A home's own settings, where it has some: which database it uses, which log."""
+
+
+def settings_of(home: Path) -> dict[str, str]:
+    """What must stand in the environment for this home."""
+    config = home / CONFIG
+    return {
+        "TOLLKEEPER_HOME": str(home),
+        **({"TOLLKEEPER_CONFIG": str(config)} if config.exists() else {}),
+    }
+
+
 @contextmanager
 def opened_app(home: Path, clock: Callable[[], int] = now_micros) -> Iterator[App]:
     """The app on this home, set up, in this process."""
-    app = App(load_settings({"TOLLKEEPER_HOME": str(home)}), clock)
+    app = App(load_settings(settings_of(home)), clock)
     try:
-        app.ensure_ready()
+        app.set_up()
         yield app
     finally:
         app.close()
@@ -82,7 +95,7 @@ def environment(home: Path, failpoints: str = "") -> dict[str, str]:
     roots = ("schemas", "producers", "projections", "consumers")
     return {
         **os.environ,
-        "TOLLKEEPER_HOME": str(home),
+        **settings_of(home),
         "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in roots),
         # A killed child's partitions are free again soon, so that no test waits for long.
         "TOLLKEEPER_SESSION_TIMEOUT_S": "1.5",

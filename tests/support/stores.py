@@ -1,0 +1,59 @@
+"""Homes whose ledger stands in SQLite or in PostgreSQL: the same tests run on both."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from services.databases import new_database
+from support import homes
+
+
+class Store(Protocol):
+    """Makes homes, and copies of homes to be spoiled."""
+
+    def new(self, home: Path) -> Path:
+        """An empty home."""
+        ...
+
+    def copied(self, home: Path, to: Path) -> Path:
+        """A copy of a home that nobody has open, its ledger with it."""
+        ...
+
+
+class Embedded:
+    """The ledger is a file in the home."""
+
+    def new(self, home: Path) -> Path:
+        """See `Store`."""
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+
+    def copied(self, home: Path, to: Path) -> Path:
+        """See `Store`."""
+        return homes.copied(home, to)
+
+
+class Postgresql:
+    """The ledger is a database of its own on one server; all are dropped when the stack is closed."""
+
+    def __init__(self, address: str, stack: ExitStack) -> None:
+        self._address = address
+        self._stack = stack
+        self._urls: dict[Path, str] = {}
+
+    def new(self, home: Path) -> Path:
+        """See `Store`."""
+        home.mkdir(parents=True, exist_ok=True)
+        return self._use(home, new_database(self._address))
+
+    def copied(self, home: Path, to: Path) -> Path:
+        """See `Store`."""
+        copy = homes.copied(home, to)
+        return self._use(copy, new_database(self._address, like=self._urls[home]))
+
+    def _use(self, home: Path, database: AbstractContextManager[str]) -> Path:
+        self._urls[home] = self._stack.enter_context(database)
+        (home / homes.CONFIG).write_text(f'sql = "{self._urls[home]}"\n')
+        return home
