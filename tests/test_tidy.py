@@ -63,6 +63,10 @@ def test_no_test_waits_for_a_fixed_time() -> None:
     assert findings(tidy.sleeps, python_files("tests")) == []
 
 
+def test_every_line_of_the_logs_has_a_name_and_fields() -> None:
+    assert findings(tidy.plain_logging, python_files(*SOURCE_ROOTS)) == []
+
+
 def test_the_namespace_package_has_no_init_in_any_root() -> None:
     """One __init__.py would hide the other three portions of `tollkeeper`."""
     for root in SOURCE_ROOTS:
@@ -130,6 +134,8 @@ def function(length: int, *, decorator: str = "") -> str:
         (tidy.sleeps, "import time\ntime.sleep(1)\n", "import time\ntime.monotonic()\n"),
         (tidy.sleeps, "from time import sleep\n", "from time import monotonic\n"),
         (tidy.sleeps, "f(wait=time.sleep)\n", "asyncio.sleep(0)\n"),
+        (tidy.plain_logging, 'logger.info("x %s", y)\n', 'logger.info(LogLine("x", y=y))\n'),
+        (tidy.plain_logging, 'logging.error("x")\n', 'parser.error("x")\n'),
         (tidy.unreasoned_ignores, "x = 1  # noqa\n", 'x = "# noqa"\n'),
         (
             tidy.unreasoned_ignores,

@@ -9,7 +9,10 @@ import pytest
 from support.clean_environment import CleanEnvironment, build, run
 from support.project import ROOT, SOURCE_ROOTS, project_files
 
-CORE = ("errors", "failpoints", "money", "events", "rating", "log", "metering", "workloads")
+CORE = (
+    *("errors", "failpoints", "logline", "money", "events", "rating"),
+    *("log", "metering", "workloads"),
+)
 """The SDK of product services: what works without the extra `server`."""
 
 SERVER_ONLY = ("sqlalchemy", "alembic", "click", "rich")

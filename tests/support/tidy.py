@@ -16,6 +16,7 @@ from pathlib import Path
 MAX_FUNCTION_LINES = 50
 MAX_FILE_LINES = 400
 HEAD_LINES = 10
+_LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
 
 _DIRECTIVE = re.compile(
     r"#\s*(noqa|type:\s*ignore|pyright:\s*ignore|ruff:\s*noqa|pragma:\s*no cover)"
@@ -89,6 +90,19 @@ def sleeps(name: str, text: str) -> list[str]:
                 if any(alias.name == "sleep" for alias in names):
                     found.append(f"{name}:{node.lineno}: imports sleep from time")
     return found
+
+
+def plain_logging(name: str, text: str) -> list[str]:
+    """A logger that isn't given a LogLine: its ids would be lost in prose."""
+    return [
+        f"{name}:{node.lineno}: logs something else than a LogLine"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _LEVELS
+        and "log" in ast.unparse(node.func.value).lower()
+        and not (node.args and ast.unparse(node.args[0]).startswith("LogLine("))
+    ]
 
 
 def unreasoned_ignores(name: str, text: str) -> list[str]:

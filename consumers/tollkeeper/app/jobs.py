@@ -12,6 +12,7 @@ from tollkeeper.app.wiring import App
 from tollkeeper.errors import Halted, Unavailable
 from tollkeeper.ledger.apply import FoldCounts
 from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.drain import DrainResult, drain_spools
 from tollkeeper.outbox.database import reading
 from tollkeeper.pipeline.loop import Pipeline, PipelineSettings
@@ -45,7 +46,7 @@ def consume(app: App, stop: threading.Event) -> FoldCounts:
         try:
             counts += pipeline.run(stop)
         except Unavailable as away:
-            logger.warning("folding waits: %s", away)
+            logger.warning(LogLine("folding_waits", **failure(away)))
             counts += pipeline.totals
             stop.wait(RETRY_PAUSE_S)
         finally:
@@ -61,7 +62,7 @@ def relay(app: App, stop: threading.Event) -> None:
                 continue
             stop.wait(RELAY_PAUSE_S)
         except Unavailable as away:
-            logger.warning("the relay waits: %s", away)
+            logger.warning(LogLine("relay_waits", **failure(away)))
             stop.wait(RETRY_PAUSE_S)
 
 
@@ -70,7 +71,7 @@ def drain(app: App, stop: threading.Event) -> None:
     while not stop.is_set():
         result = drain_spools(app.settings.spool_dir, app.log, timeout_s=DRAIN_PAUSE_S)
         if result.sent:
-            logger.info("sent %d usages of dead emitters", result.sent)
+            logger.info(LogLine("spools_drained", sent=result.sent, left=result.left))
         stop.wait(DRAIN_PAUSE_S)
 
 

@@ -21,6 +21,7 @@ from tollkeeper.ledger.collector import paused_collector
 from tollkeeper.ledger.continuity import check_same_log
 from tollkeeper.ledger.port import Ledger
 from tollkeeper.log.port import Log, LogRecord
+from tollkeeper.logline import LogLine, failure
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Pipeline:
                     if counts is None:
                         raise _Overtaken
             except _Overtaken:
-                logger.info("another consumer has moved on: reading the positions again")
+                logger.info(LogLine("overtaken", partitions=sorted(taken)))
                 self._adopt()
                 return total
             except StoreUnavailable:
@@ -168,7 +169,7 @@ class Pipeline:
         self._next.pop(partition, None)
         if partition not in self.halted:
             self.halted[partition] = halt
-            logger.error("partition %d halted: %s", partition, halt)
+            logger.error(LogLine("partition_halted", partition=partition, **failure(halt)))
 
 
 class _Overtaken(Exception):

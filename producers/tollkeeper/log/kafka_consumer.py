@@ -29,6 +29,7 @@ from tollkeeper.log.checks import check_offset
 from tollkeeper.log.kafka_reading import FETCH_BYTES, Reader, record_of
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.port import LogRecord
+from tollkeeper.logline import LogLine, failure
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class KafkaGroupConsumer:
         try:
             self._client.commit(owned, timeout_ms=COMMIT_MS)
         except (CommitFailedError, RebalanceInProgressError, IllegalStateError) as lost:
-            logger.info("commit_lost group=%s cause=%s", self._group, type(lost).__name__)
+            logger.info(LogLine("commit_lost", group=self._group, **failure(lost)))
         except (KafkaError, OSError) as error:
             raise LogUnavailable(
                 f"Kafka at {self._settings.shown} didn't take a commit: {type(error).__name__}: {error}"
@@ -195,7 +196,7 @@ class KafkaGroupConsumer:
             try:
                 client.close(autocommit=False, timeout_ms=1_000)
             except (KafkaError, OSError) as error:
-                logger.info("close_failed group=%s error=%s", self._group, error)
+                logger.info(LogLine("close_failed", group=self._group, **failure(error)))
 
     def _check_usable(self) -> None:
         if self._closed:

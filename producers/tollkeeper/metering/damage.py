@@ -11,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from tollkeeper.logline import LogLine
 from tollkeeper.metering.frames import MAX_FRAME_BYTES
 from tollkeeper.metering.spool import DAMAGED, sync_directory
 
-_log = logging.getLogger("tollkeeper.metering")
+logger = logging.getLogger(__name__)
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -40,14 +41,16 @@ def set_aside(damage: Damage, segment_path: Path, *, at: int) -> Path:
         _copy(segment_path, damage.start, damage.end, target)
     _write(target.with_name(target.name + ".json"), msgspec.json.encode(note))
     sync_directory(folder)
-    _log.warning(
-        "spool_damaged emitter=%s segment=%d position=%d bytes=%d cause=%r moved_to=%s",
-        damage.emitter,
-        damage.segment,
-        damage.start,
-        damage.end - damage.start,
-        damage.cause,
-        target,
+    logger.warning(
+        LogLine(
+            "spool_damaged",
+            emitter=damage.emitter,
+            segment=damage.segment,
+            position=damage.start,
+            bytes=damage.end - damage.start,
+            cause=damage.cause,
+            moved_to=str(target),
+        )
     )
     return target
 

@@ -19,6 +19,7 @@ from tollkeeper.events.codec import decode
 from tollkeeper.events.ids import now_micros
 from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.log.port import Log
+from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.delivery import Delivery
 from tollkeeper.metering.frames import Frame
 from tollkeeper.metering.reading import SpoolReader
@@ -30,7 +31,7 @@ from tollkeeper.metering.spool import (
     sweep_unfinished,
 )
 
-_log = logging.getLogger("tollkeeper.metering")
+logger = logging.getLogger(__name__)
 
 MAX_DIRECTORIES = 100_000
 """How many directories one drain takes at most: new ones may keep appearing while it runs."""
@@ -84,7 +85,7 @@ class _Drain:
             try:
                 step = delivery.step(self._log, at=self._clock())
             except LogUnavailable as error:
-                _log.warning("drain_waits emitter=%s error=%r", directory.emitter, error)
+                logger.warning(LogLine("drain_waits", emitter=directory.emitter, **failure(error)))
                 self._wait(backoff_s)
                 backoff_s = min(self._settings.max_backoff_s, backoff_s * 2)
                 continue
@@ -124,7 +125,7 @@ def drain_spools(
         try:
             directory = SpoolDirectory.take(path)
         except OSError as error:  # another user's, perhaps: what it holds is left, and counted
-            _log.warning("spool_not_taken_over emitter=%s error=%r", path.name, error)
+            logger.warning(LogLine("spool_not_taken_over", emitter=path.name, **failure(error)))
             continue
         if directory is not None:
             try:
@@ -144,7 +145,7 @@ def spooled_frames(path: Path) -> Iterator[tuple[int, int, Frame]]:
     try:
         place = start_of(path)
     except PermissionError as error:
-        _log.warning("spool_not_read emitter=%s error=%r", path.name, error)
+        logger.warning(LogLine("spool_not_read", emitter=path.name, **failure(error)))
         return
     while True:  # ends: every turn goes on, and the files end
         try:
@@ -152,7 +153,7 @@ def spooled_frames(path: Path) -> Iterator[tuple[int, int, Frame]]:
         except FileNotFoundError:
             return
         except PermissionError as error:
-            _log.warning("spool_not_read emitter=%s error=%r", path.name, error)
+            logger.warning(LogLine("spool_not_read", emitter=path.name, **failure(error)))
             return
         if piece.next == place:
             return

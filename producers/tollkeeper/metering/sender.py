@@ -15,6 +15,7 @@ from time import monotonic
 from tollkeeper.errors import TollkeeperError
 from tollkeeper.failpoints import failpoint
 from tollkeeper.log.port import Log
+from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.delivery import Delivery, Step
 from tollkeeper.metering.incarnation import Incarnation
 from tollkeeper.metering.settings import EmitterSettings
@@ -27,7 +28,7 @@ from tollkeeper.metering.spool import (
     sweep_unfinished,
 )
 
-_log = logging.getLogger("tollkeeper.metering")
+logger = logging.getLogger(__name__)
 
 MAX_ORPHANS = 4
 """Dead processes' directories held at once: others in this spool directory can take the rest."""
@@ -116,10 +117,10 @@ class Sender:
                 except (TollkeeperError, OSError) as error:
                     backoff_s = self._failed(error, backoff_s)
                     moved = False
-                except Exception as error:  # noqa: BLE001 - a client library's bug can't end the sending
+                except Exception as error:
                     # Nothing was forgotten, since the cursor moves only after an acknowledgement:
                     # begin again with a new log.
-                    _log.exception("sender_failed")
+                    logger.exception(LogLine("sender_failed", **failure(error)))
                     self._close_log()
                     backoff_s = self._failed(error, backoff_s)
                     moved = False
@@ -186,11 +187,11 @@ class Sender:
             try:
                 directory = SpoolDirectory.take(path)
             except OSError as error:
-                _log.warning("spool_not_taken_over emitter=%s error=%r", path.name, error)
+                logger.warning(LogLine("spool_not_taken_over", emitter=path.name, **failure(error)))
                 continue
             if directory is not None:
                 failpoint("takeover.after_lock")
-                _log.info("spool_taken_over emitter=%s", directory.emitter)
+                logger.info(LogLine("spool_taken_over", emitter=directory.emitter))
                 self.taken_over += 1
                 self._orphans.append(Delivery(directory, self._settings, bound=lambda: None))
         own = frozenset(incarnation.emitter for incarnation in self.incarnations())
@@ -199,9 +200,7 @@ class Sender:
     def _failed(self, error: Exception, backoff_s: float) -> float:
         settings = self._settings
         self.failures += 1
-        # str, not repr: only that names the file of an OSError.
-        kind = type(error).__name__
-        _log.warning("send_failed failures=%d error=%s: %s", self.failures, kind, error)
+        logger.warning(LogLine("send_failed", failures=self.failures, **failure(error)))
         return min(settings.max_backoff_s, max(settings.first_backoff_s, backoff_s * 2))
 
     def _rest(self, backoff_s: float) -> None:
