@@ -16,12 +16,13 @@ import msgspec
 from tollkeeper.errors import Halted, LogDiverged, LogUnavailable, StoreUnavailable
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.apply import FoldCounts, fold_round
-from tollkeeper.ledger.batch import prepare, rounds
+from tollkeeper.ledger.batch import Taken, prepare, rounds
 from tollkeeper.ledger.collector import paused_collector
 from tollkeeper.ledger.continuity import check_same_log
 from tollkeeper.ledger.port import Ledger
 from tollkeeper.log.port import Log, LogRecord
 from tollkeeper.logline import LogLine, failure
+from tollkeeper.pipeline.observing import Observer, Unobserved
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +52,13 @@ class Pipeline:
         *,
         monotonic: Callable[[], float],
         settings: PipelineSettings | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._log = log
         self._ledger = ledger
         self._monotonic = monotonic
         self._settings = settings or PipelineSettings()
+        self._observer = observer or Unobserved()
         self._consumer = log.consumer(self._settings.group)
         self._epoch = -1
         self._generation = 0
@@ -74,6 +77,12 @@ class Pipeline:
 
     def step(self) -> FoldCounts:
         """One batch: poll, fold, commit. Returns after at most one poll timeout when idle."""
+        counts = self._step()
+        self._observer.turned()
+        return counts
+
+    def _step(self) -> FoldCounts:
+        began = self._monotonic()
         records = self._collect()
         if self._consumer.assignment_epoch != self._epoch:
             self._adopt()
@@ -81,6 +90,7 @@ class Pipeline:
         if not records:
             self._commit_to_log(self._settings.commit_interval_s)
             return FoldCounts()
+        self._observer.took("poll", self._monotonic() - began)
         with paused_collector():
             counts = self._fold(records)
         self.totals += counts
@@ -90,6 +100,11 @@ class Pipeline:
         """Leave the group, so that others take over at once."""
         with suppress(LogUnavailable):  # only lag tools would miss it
             self._commit_to_log(0.0)
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave the group with nothing else done, also from another thread when this one is stuck."""
+        self._observer.adopted(())
         self._consumer.close()
 
     def _collect(self) -> list[LogRecord]:
@@ -112,17 +127,9 @@ class Pipeline:
         for taken in rounds(prepared):
             failpoint("pipeline.before_begin")
             try:
-                with self._ledger.transaction() as transaction:
-                    counts = fold_round(
-                        transaction,
-                        self._generation,
-                        taken,
-                        partition_count=self._log.partition_count,
-                        log_identity=self._log.identity,
-                    )
-                    if counts is None:
-                        raise _Overtaken
+                counts = self._fold_round(taken)
             except _Overtaken:
+                self._observer.overtaken()
                 logger.info(LogLine("overtaken", partitions=sorted(taken)))
                 self._adopt()
                 return total
@@ -132,6 +139,7 @@ class Pipeline:
                 raise
             failpoint("pipeline.after_commit")
             total += counts
+            self._observer.folded(counts)
             ends = {partition: taken[partition][-1][0].next_offset for partition in taken}
             self._next.update(ends)
             self._uncommitted.update(ends)
@@ -140,10 +148,29 @@ class Pipeline:
             self._halt(partition, halt)
         return total
 
+    def _fold_round(self, taken: dict[int, list[Taken]]) -> FoldCounts:
+        """One transaction. Raises _Overtaken, with nothing written."""
+        began = self._monotonic()
+        with self._ledger.transaction() as transaction:
+            counts = fold_round(
+                transaction,
+                self._generation,
+                taken,
+                partition_count=self._log.partition_count,
+                log_identity=self._log.identity,
+            )
+            if counts is None:
+                raise _Overtaken
+            ready = self._monotonic()
+        self._observer.took("fold", ready - began)
+        self._observer.took("commit", self._monotonic() - ready)
+        return counts
+
     def _adopt(self) -> None:
         """Take up the owned partitions at the positions that SQL knows."""
         self._epoch = self._consumer.assignment_epoch
         self._next, self._uncommitted = {}, {}
+        self._observer.adopted(self._consumer.assignment)
         self._ledger.raise_barriers(self._log, self._settings.group)
         self._generation, positions = self._ledger.live_positions()
         for partition in sorted(self._consumer.assignment):
@@ -156,12 +183,14 @@ class Pipeline:
             if partition not in self.halted:
                 self._next[partition] = position.next_offset
                 self._consumer.seek(partition, position.next_offset)
+        self._tell_halts()
 
     def _commit_to_log(self, interval_s: float) -> None:
         """Publish progress for lag tools, at most once an interval: the truth is in SQL."""
         now = self._monotonic()
         if self._uncommitted and now - self._committed_at >= interval_s:
             self._consumer.commit(self._uncommitted)
+            self._observer.took("publish", self._monotonic() - now)
             self._uncommitted, self._committed_at = {}, now
             failpoint("pipeline.after_log_commit")
 
@@ -170,6 +199,11 @@ class Pipeline:
         if partition not in self.halted:
             self.halted[partition] = halt
             logger.error(LogLine("partition_halted", partition=partition, **failure(halt)))
+            self._tell_halts()
+
+    def _tell_halts(self) -> None:
+        owned = self._consumer.assignment
+        self._observer.halted({p: halt for p, halt in self.halted.items() if p in owned})
 
 
 class _Overtaken(Exception):

@@ -46,6 +46,8 @@ class DrainResult(msgspec.Struct, frozen=True):
     left: int = 0
     owned: int = 0
     """Directories left alone because their emitter lives: it sends them itself."""
+    orphaned: int = 0
+    """How many of `left` no living emitter will send."""
 
 
 class SpooledUsage(msgspec.Struct, frozen=True):
@@ -65,6 +67,7 @@ class _Drain:
         deadline: float,
         progress: Callable[[int], None] | None,
         clock: Callable[[], int],
+        stop: threading.Event,
     ) -> None:
         self._log = log
         self._settings = settings
@@ -72,7 +75,7 @@ class _Drain:
         self._progress = progress
         self._clock = clock
         self._jitter = random.Random(deadline)
-        self._never_set = threading.Event()
+        self._stop = stop
         self.sent = 0
         self.damaged = 0
         self.torn = 0
@@ -81,7 +84,7 @@ class _Drain:
         """Send all of a directory and delete it; what the deadline cuts off stays."""
         delivery = Delivery(directory, self._settings, bound=lambda: None)
         backoff_s = self._settings.first_backoff_s
-        while monotonic() < self._deadline:
+        while monotonic() < self._deadline and not self._stop.is_set():
             try:
                 step = delivery.step(self._log, at=self._clock())
             except LogUnavailable as error:
@@ -101,7 +104,7 @@ class _Drain:
 
     def _wait(self, backoff_s: float) -> None:
         left = self._deadline - monotonic()
-        self._never_set.wait(max(0.0, min(left, backoff_s * self._jitter.uniform(0.5, 1.0))))
+        self._stop.wait(max(0.0, min(left, backoff_s * self._jitter.uniform(0.5, 1.0))))
 
 
 def drain_spools(
@@ -112,14 +115,16 @@ def drain_spools(
     progress: Callable[[int], None] | None = None,
     clock: Callable[[], int] = now_micros,
     settings: EmitterSettings | None = None,
+    stop: threading.Event | None = None,
 ) -> DrainResult:
-    """Send what dead emitters left, until all is sent or `timeout_s` has passed.
+    """Send what dead emitters left, until all is sent, `timeout_s` has passed or `stop` is set.
 
     `progress` is told the records of each batch that the log took. A spool whose emitter lives is
     its emitter's business. OSError when the disk fails.
     """
     settings = settings or EmitterSettings()
-    drain = _Drain(log, settings, monotonic() + timeout_s, progress, clock)
+    deadline = monotonic() + timeout_s
+    drain = _Drain(log, settings, deadline, progress, clock, stop or threading.Event())
     sweep_unfinished(spool_dir)
     for _count, path in zip(range(MAX_DIRECTORIES), emitter_directories(spool_dir), strict=False):
         try:
@@ -132,8 +137,8 @@ def drain_spools(
                 drain.empty(directory)
             finally:
                 directory.release()
-    left, owned = _left(spool_dir)
-    return DrainResult(drain.sent, drain.damaged, drain.torn, left, owned)
+    left, owned, orphaned = _left(spool_dir)
+    return DrainResult(drain.sent, drain.damaged, drain.torn, left, owned, orphaned)
 
 
 def spooled_frames(path: Path) -> Iterator[tuple[int, int, Frame]]:
@@ -181,10 +186,11 @@ def find_spooled(spool_dir: Path, organization: str, event_id: str) -> SpooledUs
     return None
 
 
-def _left(spool_dir: Path) -> tuple[int, int]:
-    records = owned = 0
+def _left(spool_dir: Path) -> tuple[int, int, int]:
+    records = owned = orphaned = 0
     for path in emitter_directories(spool_dir):
-        records += sum(1 for _frame in spooled_frames(path))
+        spooled = sum(1 for _frame in spooled_frames(path))
+        records += spooled
         try:
             directory = SpoolDirectory.take(path)
         except OSError:
@@ -193,4 +199,5 @@ def _left(spool_dir: Path) -> tuple[int, int]:
             owned += 1
         else:
             directory.release()
-    return records, owned
+            orphaned += spooled
+    return records, owned, orphaned

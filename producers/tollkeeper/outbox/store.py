@@ -104,6 +104,15 @@ def count_waiting(
     return int(found or 0)
 
 
+def oldest_waiting(connection: Connection) -> int | None:
+    """When the oldest event that the log hasn't acknowledged was decided; None when none waits."""
+    columns = decided_event.c
+    found = connection.execute(
+        select(func.min(columns.decided_at)).where(columns.log_offset.is_(None))
+    ).scalar()
+    return None if found is None else int(found)
+
+
 def within(stream_prefix: str) -> ColumnElement[bool]:
     """The one stream of this name; all below it when it ends in `/`, and all there are when empty.
 

@@ -5,6 +5,7 @@ The live pipeline and every replay go through here. It doesn't poll, commit or k
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 import msgspec
@@ -39,6 +40,8 @@ class FoldCounts(msgspec.Struct, frozen=True):
     charged: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    causes: dict[str, int] = {}
+    """The dead letters by cause."""
 
     def __add__(self, other: FoldCounts) -> FoldCounts:
         return FoldCounts(
@@ -46,6 +49,7 @@ class FoldCounts(msgspec.Struct, frozen=True):
             self.charged + other.charged,
             self.duplicates + other.duplicates,
             self.dead_letters + other.dead_letters,
+            dict(Counter(self.causes) + Counter(other.causes)),
         )
 
 
@@ -81,11 +85,13 @@ def fold_round(
     changes = fold.settle(before, partial(transaction.open_letters, generation))
     transaction.write(generation, changes, view)
     failpoint("pipeline.after_fold")
+    opened = [letter.cause for letter in changes.letters.values() if letter.status == "open"]
     return FoldCounts(
         records=sum(map(len, taken.values())),
         charged=len(changes.charges),
         duplicates=changes.duplicates,
-        dead_letters=sum(letter.status == "open" for letter in changes.letters.values()),
+        dead_letters=len(opened),
+        causes=dict(Counter(map(str, opened))),
     )
 
 
