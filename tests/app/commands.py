@@ -56,6 +56,7 @@ class CommandLine:
         self._capsys = capsys
         monkeypatch.setenv("TOLLKEEPER_HOME", str(home))
         monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("TOLLKEEPER_HTTP", "off")
 
     def __call__(self, *arguments: str, stdin: str = "") -> Ended:
         """Run one command to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -45,7 +46,9 @@ def test_all_jobs_fold_what_arrives_and_stop_on_a_signal(
         child.send_signal(number)
         out, err = child.communicate(timeout=STOPPED_WITHIN_S)
     assert (child.returncode, out) == (0, ""), err
-    assert "running consume, relay, drain" in err
+    (running_line, *_, stopped_line) = map(json.loads, err.splitlines())
+    assert (running_line["event"], running_line["jobs"]) == ("running", "consume,relay,drain")
+    assert (stopped_line["event"], stopped_line["abandoned"]) == ("stopped", None)
     assert acme.json("consume", "--until-caught-up")["records"] == 0
 
 
@@ -67,7 +70,7 @@ def test_a_chosen_job_runs_alone(acme: CommandLine) -> None:
     acme.json("emit", "-", stdin=line("unfolded"))
     with running(acme.home, "run", "--only", "relay,drain") as child:
         assert child.stderr is not None
-        assert "running relay, drain" in child.stderr.readline()
+        assert json.loads(child.stderr.readline())["jobs"] == "relay,drain"
         child.terminate()
         child.communicate(timeout=STOPPED_WITHIN_S)
     assert child.returncode == 0
@@ -81,10 +84,12 @@ def test_a_job_that_breaks_ends_the_others_and_the_process(
         raise ZeroDivisionError("oh")
 
     monkeypatch.setitem(JOBS, "relay", broken)
-    monkeypatch.setattr("threading.excepthook", lambda _: None)
     ended = acme("run")
-    assert ended.code == 70
-    assert "ZeroDivisionError: oh" in ended.err
+    assert (ended.code, ended.out) == (70, "")
+    lines = [json.loads(text) for text in ended.err.splitlines()]
+    (died,) = [one for one in lines if one["event"] == "job_died"]
+    assert (died["job"], died["error"], died["cause"]) == ("relay", "ZeroDivisionError", "oh")
+    assert "in broken" in died["traceback"]
 
 
 def test_a_halted_partition_is_named_and_ends_with_1(acme: CommandLine) -> None:

@@ -99,6 +99,8 @@ def environment(home: Path, failpoints: str = "") -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in roots),
         # A killed child's partitions are free again soon, so that no test waits for long.
         "TOLLKEEPER_SESSION_TIMEOUT_S": "1.5",
+        # Several run at once: those that are asked for metrics say where.
+        "TOLLKEEPER_HTTP": "off",
         VARIABLE: failpoints,
     }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,16 +12,21 @@ from tollkeeper.app.wiring import App
 from tollkeeper.errors import Halted, Unavailable
 from tollkeeper.ledger.apply import FoldCounts
 from tollkeeper.ledger.generations import live_generation, positions
-from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.drain import DrainResult, drain_spools
+from tollkeeper.metering.settings import EmitterSettings
 from tollkeeper.outbox.database import reading
 from tollkeeper.pipeline.loop import Pipeline, PipelineSettings
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:  # `catch_up` does without the metrics' import
+    from tollkeeper.app.watch import Watch
 
+CONSUME, RELAY, DRAIN = "consume", "relay", "drain"
 RELAY_PAUSE_S = 0.2
 DRAIN_PAUSE_S = 5.0
 RETRY_PAUSE_S = 1.0
+RELAY_TIMEOUT_S = 5.0
+"""One attempt to append: short enough that a stop doesn't have to leave the job behind."""
+DRAINING = EmitterSettings(append_timeout_s=5.0)
 NO_PROGRESS_S = 60.0
 DRAIN_TIMEOUT_S = 600.0
 LOOKS_AT_A_SHORTER_LOG = 4
@@ -38,47 +43,57 @@ class CaughtUp(msgspec.Struct, frozen=True):
     halted: dict[int, str]
 
 
-def consume(app: App, stop: threading.Event) -> FoldCounts:
+def consume(app: App, watch: Watch, stop: threading.Event) -> FoldCounts:
     """Fold until told to stop; a service that is away is waited for."""
     counts = FoldCounts()
     while not stop.is_set():
-        pipeline = app.pipeline()
         try:
-            counts += pipeline.run(stop)
+            pipeline = app.pipeline(watch)
         except Unavailable as away:
-            logger.warning(LogLine("folding_waits", **failure(away)))
-            counts += pipeline.totals
+            watch.waits(CONSUME, away)
+            stop.wait(RETRY_PAUSE_S)
+            continue
+        try:
+            pipeline.run(stop)
+        except Unavailable as away:
+            watch.waits(CONSUME, away)
             stop.wait(RETRY_PAUSE_S)
         finally:
+            counts += pipeline.totals
             pipeline.close()
     return counts
 
 
-def relay(app: App, stop: threading.Event) -> None:
+def relay(app: App, watch: Watch, stop: threading.Event) -> None:
     """Bring decided events to the log until told to stop."""
     while not stop.is_set():
         try:
-            if app.relay.run_once():
-                continue
-            stop.wait(RELAY_PAUSE_S)
+            sent = app.relay.run_once(timeout_s=RELAY_TIMEOUT_S)
         except Unavailable as away:
-            logger.warning(LogLine("relay_waits", **failure(away)))
+            watch.waits(RELAY, away)
             stop.wait(RETRY_PAUSE_S)
+            continue
+        watch.turned(RELAY)
+        watch.relayed(sent)
+        if not sent:
+            stop.wait(RELAY_PAUSE_S)
 
 
-def drain(app: App, stop: threading.Event) -> None:
+def drain(app: App, watch: Watch, stop: threading.Event) -> None:
     """Send what dead processes left in this home's spool, until told to stop."""
     while not stop.is_set():
-        result = drain_spools(app.settings.spool_dir, app.log, timeout_s=DRAIN_PAUSE_S)
-        if result.sent:
-            logger.info(LogLine("spools_drained", sent=result.sent, left=result.left))
+        result = drain_spools(
+            app.settings.spool_dir, app.log, timeout_s=DRAIN_PAUSE_S, settings=DRAINING, stop=stop
+        )
+        watch.turned(DRAIN)
+        watch.drained(result)
         stop.wait(DRAIN_PAUSE_S)
 
 
-JOBS: dict[str, Callable[[App, threading.Event], object]] = {
-    "consume": consume,
-    "relay": relay,
-    "drain": drain,
+JOBS: dict[str, Callable[[App, Watch, threading.Event], object]] = {
+    CONSUME: consume,
+    RELAY: relay,
+    DRAIN: drain,
 }
 
 

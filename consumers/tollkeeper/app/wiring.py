@@ -28,6 +28,7 @@ from tollkeeper.outbox.database import alone, open_engine, reading
 from tollkeeper.outbox.deciding import CommandDesk, Outcome, Pending
 from tollkeeper.outbox.relay import Relay
 from tollkeeper.pipeline.loop import GROUP, Pipeline
+from tollkeeper.pipeline.observing import Observer
 from tollkeeper.reports.letters import letter_status
 
 SETUP_LOCK = 0x746F6C6C_73657475
@@ -40,6 +41,7 @@ class App:
     def __init__(self, settings: Settings, clock: Callable[[], int] = now_micros) -> None:
         self.settings = settings
         self.clock = clock
+        self._pipeline: Pipeline | None = None
 
     @cached_property
     def log(self) -> Log:
@@ -86,9 +88,17 @@ class App:
         """A new emitter on this home's spool; close it."""
         return Emitter(partial(open_log, self.settings), self.settings.spool_dir)
 
-    def pipeline(self) -> Pipeline:
-        """A new member of the consumer group; close it."""
-        return Pipeline(self.log, self.ledger, monotonic=time.monotonic)
+    def pipeline(self, observer: Observer | None = None) -> Pipeline:
+        """A new member of the consumer group, the only one of this app; close it."""
+        self._pipeline = Pipeline(
+            self.log, self.ledger, monotonic=time.monotonic, observer=observer
+        )
+        return self._pipeline
+
+    def leave_group(self) -> None:
+        """Give the partitions to others when the thread that folds hangs. The process must end then."""
+        if self._pipeline is not None:
+            self._pipeline.leave()
 
     def set_up(self) -> list[Outcome]:
         """Make and verify all that this installation needs, Kafka's topic among it; idempotent.

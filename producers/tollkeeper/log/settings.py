@@ -17,7 +17,13 @@ from tollkeeper.log.sqlite_schema import stored_partitions
 
 CONFIG = "TOLLKEEPER_CONFIG"
 PREFIX = "TOLLKEEPER_"
-NAMES = ("home", "log", "redis", "sql", "partitions", "session_timeout_s", *KAFKA_NAMES)
+RUN_NAMES = ("http", "log_format", "log_level", "stuck_after_s")
+"""Read by `app.run_settings`; known here, since one file holds all settings."""
+NAMES = (
+    *("home", "log", "redis", "sql", "partitions", "session_timeout_s"),
+    *KAFKA_NAMES,
+    *RUN_NAMES,
+)
 DEFAULT_HOME = "~/.tollkeeper"
 DEFAULT_PARTITIONS = 8
 LOG_FILE = "log.sqlite"

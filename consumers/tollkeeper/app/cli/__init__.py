@@ -9,8 +9,8 @@ import traceback
 import click
 
 from tollkeeper.app.cli.commands import Commands
-from tollkeeper.app.cli.exit_codes import AWAY, BUG, INTERRUPTED, REFUSED, USAGE
-from tollkeeper.errors import Halted, InvalidInput, TollkeeperError, Unavailable
+from tollkeeper.app.cli.exit_codes import BUG, INTERRUPTED, USAGE, code_of
+from tollkeeper.errors import TollkeeperError
 
 NAME = "tollkeeper"
 
@@ -45,7 +45,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except TollkeeperError as error:
-        sys.exit(_end(error))
+        _say(str(error))
+        sys.exit(code_of(error))
     except Exception as bug:  # noqa: BLE001  # the last resort: a user never sees a bare traceback
         _say(f"a bug in Tollkeeper: {type(bug).__name__}: {bug}")
         if os.environ.get("TOLLKEEPER_DEBUG"):
@@ -53,19 +54,6 @@ def main() -> None:
         else:
             _say("set TOLLKEEPER_DEBUG=1 to see where")
         sys.exit(BUG)
-
-
-def _end(error: TollkeeperError) -> int:
-    _say(str(error))
-    match error:
-        case InvalidInput():
-            return USAGE
-        case Unavailable():
-            return AWAY
-        case Halted():
-            return REFUSED
-        case _:
-            return BUG
 
 
 def _say(text: str) -> None:

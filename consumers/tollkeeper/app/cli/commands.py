@@ -14,8 +14,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Running": {
         "setup": ("running", "Make the log, the tables and the built-in prices."),
         "doctor": ("running", "What is configured, reachable and lagging."),
-        "run": ("running", "Run the background jobs until SIGTERM or SIGINT."),
-        "consume": ("running", "Fold the log into the ledger."),
+        "run": ("background", "Run the background jobs until SIGTERM or SIGINT."),
+        "consume": ("background", "Fold the log into the ledger."),
         "backup": ("running", "Copy the embedded log into a file."),
     },
     "Organizations": {

@@ -1,26 +1,17 @@
-"""`setup`, `doctor`, `run` and `consume`: what operators start and look at."""
+"""`setup`, `doctor` and `backup`: what operators look at and look after."""
 
 from __future__ import annotations
 
-import logging
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from tollkeeper.app.cli.common import json_option, open_app
 from tollkeeper.app.cli.exit_codes import AWAY, REFUSED
-from tollkeeper.app.cli.output import err, out, print_json, print_table, progress
+from tollkeeper.app.cli.output import err, out, print_json, print_table
 from tollkeeper.app.doctor import Finding, examine
-from tollkeeper.app.jobs import JOBS, CaughtUp, catch_up
-from tollkeeper.app.jobs import consume as consume_until
 from tollkeeper.app.wiring import still_pending
 from tollkeeper.errors import InvalidInput
-from tollkeeper.ledger.apply import FoldCounts
 from tollkeeper.log.sqlite import SqliteLog
 
 STOP_TIMEOUT_S = 10.0
@@ -77,39 +68,6 @@ def _print_findings(findings: list[Finding]) -> None:
 
 
 @click.command()
-@click.option("--only", metavar=",".join(JOBS), help="Some of the background jobs.")
-def run(only: str | None) -> None:
-    """Run the background jobs until SIGTERM or SIGINT."""
-    names = list(JOBS) if only is None else only.split(",")
-    unknown = [name for name in names if name not in JOBS]
-    if unknown:
-        raise InvalidInput("--only", f"must name some of {', '.join(JOBS)}, not {unknown[0]!r}")
-    if len(set(names)) < len(names):
-        raise InvalidInput("--only", "names a job twice")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with open_app() as app, stopped_by_signals() as stop:
-        failures: list[BaseException] = []
-
-        def work(name: str) -> None:
-            try:
-                JOBS[name](app, stop)
-            except BaseException as failure:
-                failures.append(failure)
-                stop.set()
-                raise
-
-        threads = [threading.Thread(target=work, args=(name,), name=name) for name in names]
-        for thread in threads:
-            thread.start()
-        err().print(f"running {', '.join(names)}; stop with Ctrl-C")
-        stop.wait()
-        for thread in threads:
-            thread.join(STOP_TIMEOUT_S)
-    if failures:
-        raise failures[0]
-
-
-@click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def backup(file: Path, as_json: bool) -> None:
@@ -138,78 +96,3 @@ def backup(file: Path, as_json: bool) -> None:
         print_json(document)
     else:
         out().print(f"{document['records']} records of log {document['log']} are in {file}")
-
-
-@click.command()
-@click.option("--until-caught-up", is_flag=True, help="Drain and relay first, then end.")
-@json_option
-def consume(until_caught_up: bool, as_json: bool) -> None:
-    """Fold the log into the ledger, until SIGTERM or SIGINT."""
-    with open_app() as app, stopped_by_signals() as stop:
-        if not until_caught_up:
-            counts = consume_until(app, stop)
-            _print_counts(_counts(counts), as_json=as_json)
-            return
-        with progress("folding", sum(app.log.end_offsets().values())) as bar:
-            found = catch_up(
-                app, stop, progress=lambda records: bar.update(bar.task_ids[0], advance=records)
-            )
-    _print_counts(_document(found), as_json=as_json)
-    for partition, halt in found.halted.items():
-        err().print(f"partition {partition} halted: {halt}", style="red")
-    if found.drained.left:
-        err().print(f"{found.drained.left} usages are still spooled: run `tollkeeper doctor`")
-    if found.halted:
-        raise SystemExit(REFUSED)
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; what was begun is finished. A second one ends at once."""
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _counts(counts: FoldCounts) -> dict[str, object]:
-    return {
-        "records": counts.records,
-        "charged": counts.charged,
-        "duplicates": counts.duplicates,
-        "dead_letters": counts.dead_letters,
-    }
-
-
-def _document(found: CaughtUp) -> dict[str, object]:
-    return {
-        **_counts(found.counts),
-        "relayed": found.relayed,
-        "drained": found.drained.sent,
-        "spooled": found.drained.left,
-        "halted": [
-            {"partition": partition, "cause": halt} for partition, halt in found.halted.items()
-        ],
-    }
-
-
-def _print_counts(document: dict[str, object], *, as_json: bool) -> None:
-    if as_json:
-        print_json(document)
-        return
-    out().print(
-        ", ".join(
-            f"{name} {value}" for name, value in document.items() if not isinstance(value, list)
-        )
-    )
