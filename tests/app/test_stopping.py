@@ -1,0 +1,221 @@
+"""SIGTERM ends `run` with 0 within ten seconds: idle, under load, and whatever service is away."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from services import kafka_local
+from services.finding import Service, found
+from support import homes
+from support.waiting import eventually
+
+from tollkeeper.app.settings import load_settings
+from tollkeeper.app.wiring import App
+from tollkeeper.errors import LogUnavailable
+from tollkeeper.organizations.commands import OpenOrganization
+from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
+
+STOPPED_WITHIN_S = 10.0
+EVENTS = 20_000
+
+
+class Running:
+    """`tollkeeper run` in a child process whose endpoints are asked."""
+
+    def __init__(self, home: Path) -> None:
+        self.process = homes.start(home, "run")
+        assert self.process.stderr is not None
+        running = json.loads(self.process.stderr.readline())
+        assert running["event"] == "running", running
+        self._http = running["http"]
+
+    def healthz(self) -> tuple[int, Any]:
+        """Status and document."""
+        try:
+            with urllib.request.urlopen(f"http://{self._http}/healthz", timeout=5) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, json.loads(refused.read())
+
+    def owns_all(self, partitions: int = 8) -> bool:
+        """Whether it has joined and was given every partition."""
+        return bool(self.healthz()[1]["partitions"] == list(range(partitions)))
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> list[dict[str, Any]]:
+        """Its log lines from the signal on; it must have ended with 0 in time."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=STOPPED_WITHIN_S)
+        assert time.monotonic() - began < STOPPED_WITHIN_S
+        assert (self.process.returncode, out) == (0, ""), err
+        return [json.loads(line) for line in err.splitlines()]
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Running]:
+    """Killed if it doesn't end by itself."""
+    child = Running(home)
+    try:
+        yield child
+    finally:
+        kill(child.process)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def on_any_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        homes,
+        "environment",
+        lambda *given: {**ENVIRONMENT(*given), "TOLLKEEPER_HTTP": "127.0.0.1:0"},
+    )
+
+
+ENVIRONMENT = homes.environment
+
+
+def fill(app: App) -> None:
+    """Usage on the log, and organizations to charge it to."""
+    for number in range(1, 5):
+        homes.handle(
+            app,
+            OpenOrganization(
+                organization=f"org-{number:03d}", plan="enterprise_self_serve", owner="o"
+            ),
+        )
+    load = SyntheticLoad(seed=7, events=EVENTS, organizations=4, ending_at=1_793_880_000_000_000)
+    homes.emit(app, list(synthetic(load)))
+
+
+def test_idle(tmp_path: Path) -> None:
+    with homes.opened_app(tmp_path):
+        pass
+    with running(tmp_path) as child:
+        eventually(child.owns_all, what="all partitions")
+        lines = child.stop()
+    assert [one["event"] for one in lines] == ["stopping", "stopped"]
+    assert (lines[0]["cause"], lines[1]["abandoned"]) == ("SIGTERM", None)
+
+
+def test_under_load_what_was_begun_is_finished_and_the_group_is_left(tmp_path: Path) -> None:
+    with homes.opened_app(tmp_path) as app:
+        fill(app)
+    with running(tmp_path) as child:
+        with homes.opened_app(tmp_path) as app:
+            eventually(lambda: homes.charged(app) > 0, 30, what="the first batch")
+        lines = child.stop()
+    assert lines[-1]["abandoned"] is None
+    with closing(sqlite3.connect(tmp_path / "log.sqlite")) as log:
+        assert log.execute("SELECT count(*) FROM group_member").fetchone() == (0,)
+    with homes.opened_app(tmp_path) as app:
+        before = homes.charged(app)
+        assert homes.fold(app).counts.charged == EVENTS - before
+
+
+def test_a_database_that_is_locked_leaves_the_batch_behind_and_the_group_at_once(
+    tmp_path: Path,
+) -> None:
+    with homes.opened_app(tmp_path) as app:
+        fill(app)
+        writer = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+        with closing(writer):
+            writer.execute("BEGIN IMMEDIATE")
+            with running(tmp_path) as child:
+                eventually(lambda: _members(tmp_path), 30, what="it joins, and waits for the lock")
+                lines = child.stop()
+            assert _members(tmp_path) == 0
+    assert lines[-1]["abandoned"] == "consume"
+    with homes.opened_app(tmp_path) as app:
+        assert homes.fold(app).counts.charged == EVENTS
+
+
+def _members(home: Path) -> int:
+    with closing(sqlite3.connect(home / "log.sqlite")) as log:
+        (members,) = log.execute("SELECT count(*) FROM group_member").fetchone()
+        return int(members)
+
+
+@pytest.fixture
+def broker() -> Iterator[kafka_local.LocalKafka]:
+    """A broker of this test's own, to be killed."""
+    made: list[kafka_local.LocalKafka] = []
+
+    @contextmanager
+    def local() -> Iterator[str]:
+        made.append(kafka_local.LocalKafka())
+        try:
+            made[0].start()
+            yield made[0].address
+        finally:
+            made[0].close()
+
+    with found(
+        "a Kafka broker to kill", [("local", kafka_local.why_unavailable, local)]
+    ) as service:
+        assert isinstance(service, Service)
+        yield made[0]
+
+
+@pytest.fixture
+def on_kafka(
+    broker: kafka_local.LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[App]:
+    """The app on this broker, set up and with usage on the log."""
+    monkeypatch.setenv("TOLLKEEPER_LOG", f"kafka://{broker.address}")
+    settings = {"TOLLKEEPER_HOME": str(tmp_path), "TOLLKEEPER_LOG": f"kafka://{broker.address}"}
+    app = App(load_settings(settings))
+    try:
+        eventually(lambda: _is_set_up(app), 60, what="a coordinator of the new cluster")
+        fill(app)
+        yield app
+    finally:
+        app.close()
+
+
+def _is_set_up(app: App) -> bool:
+    try:
+        app.set_up()
+    except LogUnavailable:
+        return False
+    return True
+
+
+def test_on_kafka_under_load_and_with_the_broker_killed(
+    broker: kafka_local.LocalKafka, on_kafka: App, tmp_path: Path
+) -> None:
+    with running(tmp_path) as child:
+        eventually(lambda: homes.charged(on_kafka) > 0, 60, what="the first batch")
+        lines = child.stop()
+    assert lines[-1]["abandoned"] is None
+    with running(tmp_path) as next_one:
+        # The one before left the group: no session had to run out.
+        eventually(next_one.owns_all, 30, what="all partitions")
+        eventually(lambda: homes.charged(on_kafka) == EVENTS, 60, what="all is charged")
+        broker.kill()
+        eventually(lambda: _is_missed(next_one), 60, what="the broker is missed")
+        lines = next_one.stop()
+    assert lines[-1]["event"] == "stopped"
+
+
+def _is_missed(child: Running) -> bool:
+    with urllib.request.urlopen(f"http://{child._http}/metrics", timeout=5) as answer:
+        return (
+            'tollkeeper_service_errors_total{job="sample",service="log"}' in answer.read().decode()
+        )
