@@ -91,7 +91,7 @@ def test_a_service_that_is_away_shows_at_once_and_fails_after_the_bound(served: 
     served.watch.waits("relay", LogUnavailable("no broker"))
     served.clock.now = 30.0
     assert served.get("/healthz")[0] == 200
-    away = 'tollkeeper_service_away_seconds{job="relay",service="log"}'
+    away = 'tollkeeper_service_away_seconds{job_name="relay",service="log"}'
     assert f"{away} 30.0" in served.get("/metrics")[1]
     served.watch.turned("relay")
     assert f"{away} 0.0" in served.get("/metrics")[1]

@@ -22,7 +22,7 @@ from tollkeeper.log.sqlite import SqliteLog
 from tollkeeper.metering.usage import Usage
 from tollkeeper.organizations.commands import OpenOrganization
 
-LABELS = {"partition", "reason", "cause", "stage", "job", "service", "version", "python"}
+LABELS = {"partition", "reason", "cause", "stage", "job_name", "service", "version", "python"}
 """All that any metric may be split by: each has few values, whoever the customers are."""
 
 
@@ -184,7 +184,7 @@ def test_a_service_that_is_away_is_shown_and_stops_no_scrape(
         sampler.sample()
         sampler.sample()
     found = values(watch)
-    assert found[f"service_errors_total{{job=sample,service={service}}}"] == 2
+    assert found[f"service_errors_total{{job_name=sample,service={service}}}"] == 2
 
 
 def test_closed_letters_go_back_to_zero_within_a_minute_of_samples(tmp_path: Path) -> None:

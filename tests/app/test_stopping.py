@@ -201,5 +201,6 @@ def test_on_kafka_under_load_and_with_the_broker_killed(
 def _is_missed(child: Running) -> bool:
     with urllib.request.urlopen(f"http://{child._http}/metrics", timeout=5) as answer:
         return (
-            'tollkeeper_service_errors_total{job="sample",service="log"}' in answer.read().decode()
+            'tollkeeper_service_errors_total{job_name="sample",service="log"}'
+            in answer.read().decode()
         )

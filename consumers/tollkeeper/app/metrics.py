@@ -1,8 +1,8 @@
 """Every metric that Tollkeeper exports, declared once with its unit and meaning.
 
 docs/runbook.md says what to do about each (a test holds the two together). Labels are bounded: a
-partition, a cause, a stage, a job, a service; never an organization, a member or an event id. Must not
-know who measures.
+partition, a cause, a stage, a job, a service; never an organization, a member or an event id. (A label
+`job` would clash with the one that Prometheus gives to each target.) Must not know who measures.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ class Metrics:
 
     def _declare_process(self) -> None:
         self.service_errors = self._counter(
-            "service_errors", "How often a job found a service away.", "job", "service"
+            "service_errors", "How often a job found a service away.", "job_name", "service"
         )
         self.service_away = self._gauge(
-            "service_away_seconds", "For how long a job has found a service away; 0: it isn't.", "job",
+            "service_away_seconds", "For how long a job has found a service away; 0: it isn't.", "job_name",
             "service",
         )  # fmt: skip
         self.sampled_at = self._gauge(
