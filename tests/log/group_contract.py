@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -129,6 +130,19 @@ class GroupContract:
             sizes = sorted(len(member.assignment) for member in members)
             assert sizes[-1] - sizes[0] <= 1
         assert sizes == [0, 1, 1, 1, 1]
+
+    def test_owners_are_named_while_they_are_members(self, make_log: LogMaker) -> None:
+        log = make_log()
+        assert log.owners("fold") == {}
+        consumer = make_log.consumer()
+        settle([consumer], lambda: are_shared_out([consumer]))
+        owners = log.owners("fold")
+        assert sorted(owners) == list(range(PARTITIONS))
+        (owner,) = set(owners.values())
+        assert str(os.getpid()) in owner
+        assert log.owners("other") == {}
+        consumer.close()
+        assert log.owners("fold") == {}
 
     def test_groups_do_not_disturb_one_another(self, make_log: LogMaker) -> None:
         make_log().append(numbered(0, 2))

@@ -64,6 +64,9 @@ class MemoryLog:
     def committed(self, group: str) -> dict[int, int]:
         raise NotImplementedError
 
+    def owners(self, group: str) -> dict[int, str]:
+        raise NotImplementedError
+
     def consumer(self, group: str) -> LogConsumer:
         raise NotImplementedError
 

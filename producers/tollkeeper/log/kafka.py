@@ -12,6 +12,7 @@ from tollkeeper.failpoints import failpoint
 from tollkeeper.log.checks import check_offset, check_outgoing, check_partition
 from tollkeeper.log.kafka_appending import Appender
 from tollkeeper.log.kafka_consumer import KafkaGroupConsumer
+from tollkeeper.log.kafka_members import owners
 from tollkeeper.log.kafka_reading import Reader
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.kafka_topic import Topic, committed_offsets, ensure_topic, find_topic
@@ -80,6 +81,10 @@ class KafkaLog:
     def committed(self, group: str) -> dict[int, int]:
         """What the group committed last; partitions without a commit are absent."""
         return committed_offsets(self.settings, self._group_id(group))
+
+    def owners(self, group: str) -> dict[int, str]:
+        """Which member of the group owns each partition; what nobody owns is absent."""
+        return owners(self.settings, self._group_id(group))
 
     def consumer(self, group: str) -> KafkaGroupConsumer:
         """A member of the group; it joins at its first `poll`."""

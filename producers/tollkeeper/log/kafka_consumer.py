@@ -26,6 +26,7 @@ from kafka.structs import OffsetAndMetadata
 
 from tollkeeper.errors import LogDiverged, LogUnavailable, Misuse
 from tollkeeper.log.checks import check_offset
+from tollkeeper.log.kafka_members import member_name
 from tollkeeper.log.kafka_reading import FETCH_BYTES, Reader, record_of
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.port import LogRecord
@@ -129,7 +130,7 @@ class KafkaGroupConsumer:
         if self._client is None:
             settings = self._settings
             self._client = KafkaConsumer(
-                **settings.client_options,
+                **{**settings.client_options, "client_id": member_name()},
                 group_id=self._group,
                 metrics_enabled=False,
                 partition_assignment_strategy=(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic, sleep
 from typing import Any
 
@@ -48,7 +48,7 @@ class Topic(msgspec.Struct, frozen=True):
 
 def ensure_topic(settings: KafkaSettings) -> Topic:
     """Make the topic where it is missing, then verify it. Raises LogUnavailable, InvalidInput."""
-    with _admin(settings) as admin:
+    with asking(settings) as admin:
         config = dict(CONFIG)
         if settings.replication > 1:
             config["min.insync.replicas"] = "2"
@@ -68,13 +68,13 @@ def ensure_topic(settings: KafkaSettings) -> Topic:
 
 def find_topic(settings: KafkaSettings) -> Topic:
     """The topic's id and partitions. LogUnavailable when it isn't there: it is made by `setup` only."""
-    with _admin(settings) as admin:
+    with asking(settings) as admin:
         return _describe(admin, settings)
 
 
 def committed_offsets(settings: KafkaSettings, group: str) -> dict[int, int]:
     """What the group committed last; nothing when it never did. Raises LogUnavailable."""
-    with _admin(settings) as admin:
+    with asking(settings) as admin:
         found = _group_offsets(admin, group)
     return {
         partition.partition: offset.offset
@@ -84,18 +84,23 @@ def committed_offsets(settings: KafkaSettings, group: str) -> dict[int, int]:
 
 
 def _group_offsets(admin: Any, group: str) -> dict[Any, Any]:
-    """Asked again while a broker that just started is still loading its groups.
+    try:
+        found: dict[Any, Any] = coordinated(lambda: admin.list_group_offsets(group))
+        return found
+    except GroupIdNotFoundError:
+        return {}
 
-    That answer must not be taken for "nothing was committed": a ledger that was set back would go
+
+def coordinated(ask: Callable[[], Any]) -> Any:
+    """The answer of a group's coordinator, asked again while a broker that just started loads its groups.
+
+    That it loads must not be taken for "nothing was committed": a ledger that was set back would go
     unnoticed.
     """
     deadline = monotonic() + ASK_MS / 1_000
     while True:
         try:
-            found: dict[Any, Any] = admin.list_group_offsets(group)
-            return found
-        except GroupIdNotFoundError:
-            return {}
+            return ask()
         except _COORDINATOR_STARTS:
             if monotonic() >= deadline:
                 raise
@@ -103,7 +108,8 @@ def _group_offsets(admin: Any, group: str) -> dict[Any, Any]:
 
 
 @contextlib.contextmanager
-def _admin(settings: KafkaSettings) -> Iterator[Any]:
+def asking(settings: KafkaSettings) -> Iterator[Any]:
+    """An administrator's client meanwhile. Raises LogUnavailable for whatever it can't be told."""
     try:
         with KafkaAdminClient(
             **settings.client_options, request_timeout_ms=ASK_MS, bootstrap_timeout_ms=ASK_MS

@@ -112,6 +112,10 @@ class Log(Protocol):
         """What the group committed last; partitions without a commit are absent."""
         ...
 
+    def owners(self, group: str) -> dict[int, str]:
+        """Which member of the group owns each partition, for people; what nobody owns is absent."""
+        ...
+
     def consumer(self, group: str) -> LogConsumer:
         """Join a group."""
         ...

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tollkeeper.errors import InvalidInput
 from tollkeeper.failpoints import failpoint
+from tollkeeper.log import sqlite_group
 from tollkeeper.log.checks import check_offset, check_outgoing, check_partition
 from tollkeeper.log.port import LogRecord, Outgoing
 from tollkeeper.log.sqlite_consumer import SqliteConsumer
@@ -119,6 +120,10 @@ class SqliteLog:
                 ).fetchall()
             )
         )
+
+    def owners(self, group: str) -> dict[int, str]:
+        """Which member of the group owns each partition; what nobody owns is absent."""
+        return self._file.read(lambda connection: sqlite_group.owners(connection, group))
 
     def consumer(self, group: str) -> SqliteConsumer:
         """A member of the group; it joins at its first `poll`."""

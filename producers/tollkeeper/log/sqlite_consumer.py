@@ -30,7 +30,8 @@ class SqliteConsumer:
         self, log_file: LogFile, group: str, *, session_timeout_s: float, max_poll_interval_s: float
     ) -> None:
         self._group = group
-        self._member = secrets.token_hex(8)
+        # The process id is for people who look for an owner.
+        self._member = f"{os.getpid()}-{secrets.token_hex(4)}"
         # Its own file handle: the change counter that spares idle queries belongs to a connection.
         self._file = LogFile(log_file.path, log_file.partitions, durable=False)
         self._session_micros = int(session_timeout_s * 1_000_000)

@@ -91,6 +91,18 @@ def owned_partitions(connection: sqlite3.Connection, group: str, member: str) ->
     return frozenset(partition for (partition,) in rows)
 
 
+def owners(connection: sqlite3.Connection, group: str) -> dict[int, str]:
+    """The owner of each partition, as long as the group's present epoch was dealt out."""
+    rows = connection.execute(
+        "SELECT o.partition, o.member FROM group_owner AS o JOIN group_member AS m"
+        " ON m.group_name = o.group_name AND m.member = o.member"
+        " JOIN consumer_group AS g ON g.name = o.group_name AND g.assigned_epoch = g.epoch"
+        " WHERE o.group_name = ?",
+        (group,),
+    )
+    return dict(rows.fetchall())
+
+
 def commit(
     connection: sqlite3.Connection,
     group: str,
