@@ -51,7 +51,13 @@ FOLDED = {"records", "charged", "duplicates", "dead_letters"}
 
 ANSWERS: list[tuple[str, set[str]]] = [
     ("setup", {"home", "partitions", "log", "pending"}),
-    ("doctor", {"healthy", "findings", "partitions"}),
+    (
+        "doctor",
+        {
+            *("healthy", "findings", "services", "partitions", "spool"),
+            *("dead_letters", "settings"),
+        },
+    ),
     ("consume --until-caught-up", FOLDED | {"relayed", "drained", "spooled", "halted"}),
     ("org list", {"organizations", "count"}),
     (
@@ -116,7 +122,11 @@ def test_every_row_has_exactly_its_keys(acme: CommandLine) -> None:
     acme.json("consume", "--until-caught-up")
     assert rows_of(acme.json("doctor", code=1), "findings") == {"what", "ok", "detail", "next_step"}
     assert rows_of(acme.json("doctor", code=1), "partitions") == {
-        "partition", "next_offset", "log_end", "lag",
+        "partition", "next_offset", "log_end", "lag", "owner", "halted",
+    }  # fmt: skip
+    assert rows_of(acme.json("doctor", code=1), "services") == {"service", "latency_ms", "error"}
+    assert rows_of(acme.json("doctor", code=1), "dead_letters") == {
+        "cause", "count", "at_risk_nanos", "at_risk_usd", "unpriced",
     }  # fmt: skip
     spend = acme.json("spend", "acme", "--period", "2026-11", "--by", "model")
     assert rows_of(spend, "rows") == {"key", "charge_nanos", "charge_usd", "events", *COUNT_COLUMNS}

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import msgspec
-from sqlalchemy import func, select
 
-from tollkeeper.app.wiring import App
-from tollkeeper.errors import LogDiverged
-from tollkeeper.ledger.continuity import check_same_log
-from tollkeeper.ledger.generations import live_generation, positions
-from tollkeeper.ledger.port import Position
-from tollkeeper.ledger.tables import dead_letter
-from tollkeeper.log.port import Log
-from tollkeeper.metering.drain import spooled_frames
-from tollkeeper.metering.spool import emitter_directories
-from tollkeeper.outbox.database import reading
-from tollkeeper.outbox.store import count_waiting
+from tollkeeper.app.examining import Books, Facts, Reached, Spool, shown_url
+from tollkeeper.app.settings import Settings
+
+CATCH_UP = "tollkeeper consume --until-caught-up"
+MIB = 1024 * 1024
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -38,62 +31,87 @@ class Finding(msgspec.Struct, frozen=True):
         }
 
 
-def examine(app: App) -> tuple[list[Finding], list[dict[str, object]]]:
-    """Every finding, and the lag of each partition."""
-    ends = app.log.end_offsets()
-    with reading(app.engine) as connection:
-        number = live_generation(connection)
-        known = positions(connection, number)
-        waits = count_waiting(connection)
-        letters = connection.execute(
-            select(func.count()).where(
-                dead_letter.c.generation == number, dead_letter.c.status == "open"
-            )
-        ).scalar()
-    partitions = [
-        {
-            "partition": partition,
-            "next_offset": position.next_offset,
-            "log_end": ends.get(partition, 0),
-            "lag": ends.get(partition, 0) - position.next_offset,
-        }
-        for partition, position in sorted(known.items())
+def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
+    """Every finding, with a next step where something needs somebody."""
+    return [
+        Finding("home", True, str(settings.home)),
+        *(_reached(one, settings, facts) for one in facts.services),
+        *_of_partitions(facts),
+        *([] if facts.books is None else _of_books(facts.books)),
+        *_of_spool(facts.spool),
     ]
-    lag = sum(max(0, one["lag"]) for one in partitions)
-    spooled = sum(
-        1 for path in emitter_directories(app.settings.spool_dir) for _ in spooled_frames(path)
-    )
-    where = app.settings.kafka.shown if app.settings.kafka else "embedded"
-    findings = [
-        Finding("home", True, str(app.settings.home)),
-        Finding("log", True, f"{where}, {app.log.partition_count} partitions, {app.log.identity}"),
-        Finding("ledger", True, f"{app.engine.url.render_as_string()}, generation {number}"),
-        _waiting("lag", lag, "records wait to be folded", "tollkeeper consume --until-caught-up"),
-        _waiting("outbox", waits, "decided events wait for the log", "tollkeeper run"),
-        _waiting(
-            "spool", spooled, "usages wait for the log", "tollkeeper consume --until-caught-up"
-        ),
-        _waiting("dead letters", int(letters or 0), "are open", "tollkeeper dead-letters list"),
-    ]
-    return [*findings, *_divergence(app.log, known)], [dict(one) for one in partitions]
 
 
-def _divergence(log: Log, known: Mapping[int, Position]) -> list[Finding]:
-    """One finding, when this log isn't the one that was folded: the first cause, and how often."""
-    causes = []
-    for partition, position in sorted(known.items()):
-        try:
-            check_same_log(log, partition, position)
-        except LogDiverged as found:
-            causes.append(str(found))
-    if not causes:
-        return []
-    more = f" (and {len(causes) - 1} partitions more)" if causes[1:] else ""
-    next_step = (
+def _reached(one: Reached, settings: Settings, facts: Facts) -> Finding:
+    what = {"sql": "ledger"}.get(one.service, one.service)
+    if one.error is not None:
+        return Finding(what, False, one.error, _SERVICE_STEPS[one.service])
+    took = f"answers in {one.latency_ms:g} ms"
+    match one.service:
+        case "log":
+            where = settings.kafka.shown if settings.kafka else "embedded"
+            detail = f"{where}, {settings.partitions} partitions, {facts.log_identity}, {took}"
+        case "sql":
+            generation = facts.books.generation if facts.books else None
+            detail = f"{shown_url(settings.sql)}, generation {generation}, {took}"
+        case _:
+            owners = len({one.owner for one in facts.partitions if one.owner})
+            detail = f"{owners} consumers own partitions, {took}"
+    return Finding(what, True, detail)
+
+
+_SERVICE_STEPS = {
+    "log": "start the log, or set TOLLKEEPER_LOG right; tollkeeper setup makes its topic",
+    "sql": "start the database, or set TOLLKEEPER_SQL right; tollkeeper setup makes its tables",
+    "group": "wait until Kafka's group coordinator answers; nothing is lost meanwhile",
+}
+
+
+def _of_partitions(facts: Facts) -> Iterator[Finding]:
+    partitions = facts.partitions
+    halted = [one for one in partitions if one.halted is not None]
+    if halted:
+        more = f" (and {len(halted) - 1} partitions more)" if halted[1:] else ""
+        detail = f"{halted[0].halted}{more}"
+        yield Finding("halted", False, detail, _halt_step(detail))
+    lag = sum(max(0, one.lag or 0) for one in partitions if one.halted is None)
+    yield _waiting("lag", lag, "records wait to be folded", CATCH_UP)
+    ownerless = [one.partition for one in partitions if one.lag and one.owner is None]
+    is_group_known = any(one.service == "group" and one.error is None for one in facts.services)
+    if ownerless and is_group_known:
+        named = ", ".join(map(str, ownerless))
+        yield Finding("owners", False, f"nobody folds partitions {named}", "tollkeeper run")
+
+
+def _halt_step(cause: str) -> str:
+    if "schema id" in cause:
+        return "install the newer release where consumers run, then start them again"
+    if "is missing" in cause:
+        return "ask who runs the log for the missing records; see the runbook"
+    return (
         "put the log back that belongs to this ledger; or move ledger.sqlite away and run "
-        "tollkeeper consume --until-caught-up"
+        f"{CATCH_UP}"
     )
-    return [Finding("log", False, causes[0] + more, next_step)]
+
+
+def _of_books(books: Books) -> Iterator[Finding]:
+    yield _waiting("outbox", books.pending, "decided events wait for the log", "tollkeeper run")
+    count = sum(one.count for one in books.letters)
+    causes = ", ".join(f"{one.count} {one.cause}" for one in books.letters)
+    detail = f"are open: {causes}" if causes else "are open"
+    yield _waiting("dead letters", count, detail, "tollkeeper dead-letters list")
+
+
+def _of_spool(spool: Spool) -> Iterator[Finding]:
+    where = f"usages wait for the log, in {spool.bytes / MIB:.1f} MiB of {spool.emitters} emitters"
+    yield _waiting("spool", spool.records, where, CATCH_UP)
+    if spool.damaged:
+        yield Finding(
+            "damaged",
+            False,
+            f"{spool.damaged} unreadable stretches of spools were set aside",
+            "look at the notes in spool/damaged; keep the files",
+        )
 
 
 def _waiting(what: str, count: int, detail: str, next_step: str) -> Finding:

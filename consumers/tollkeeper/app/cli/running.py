@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,12 +10,13 @@ import click
 from tollkeeper.app.cli.common import json_option, open_app
 from tollkeeper.app.cli.exit_codes import AWAY, REFUSED
 from tollkeeper.app.cli.output import err, out, print_json, print_table
-from tollkeeper.app.doctor import Finding, examine
+from tollkeeper.app.doctor import Finding, diagnose
+from tollkeeper.app.examining import Facts, ask_everything
+from tollkeeper.app.run_settings import load_run_settings
 from tollkeeper.app.wiring import still_pending
 from tollkeeper.errors import InvalidInput
 from tollkeeper.log.sqlite import SqliteLog
-
-STOP_TIMEOUT_S = 10.0
+from tollkeeper.reports.documents import money
 
 
 @click.command()
@@ -41,23 +43,45 @@ def setup(as_json: bool) -> None:
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """What is configured, reachable and lagging; exit code 1 when something needs you."""
-    with open_app() as app:
-        findings, partitions = examine(app)
+    """What is configured, reachable and lagging; exit code 1 when something needs you, 3 when a
+    service is away."""
+    run_settings = load_run_settings(os.environ)
+    with open_app(is_setup=True) as app:
+        facts = ask_everything(app, run_settings)
+        findings = diagnose(app.settings, facts)
+    is_healthy = all(one.is_fine for one in findings)
     if as_json:
-        print_json(
-            {
-                "healthy": all(one.is_fine for one in findings),
-                "findings": [one.as_document() for one in findings],
-                "partitions": partitions,
-            }
-        )
+        print_json(_report(facts, findings, is_healthy=is_healthy))
     else:
         _print_findings(findings)
-        columns = ("partition", "next_offset", "log_end", "lag")
-        print_table("partitions", columns, [[one[name] for name in columns] for one in partitions])
-    if not all(one.is_fine for one in findings):
-        raise SystemExit(REFUSED)
+        columns = ("partition", "next_offset", "log_end", "lag", "owner", "halted")
+        rows = [[getattr(one, name) for name in columns] for one in facts.partitions]
+        print_table("partitions", columns, rows, spare=("halted",))
+        print_table("settings", ("setting", "value"), list(facts.settings.items()))
+    if not is_healthy:
+        is_away = any(one.error is not None for one in facts.services)
+        raise SystemExit(AWAY if is_away else REFUSED)
+
+
+def _report(facts: Facts, findings: list[Finding], *, is_healthy: bool) -> dict[str, object]:
+    letters = [] if facts.books is None else facts.books.letters
+    return {
+        "healthy": is_healthy,
+        "findings": [one.as_document() for one in findings],
+        "services": facts.services,
+        "partitions": facts.partitions,
+        "spool": facts.spool,
+        "dead_letters": [
+            {
+                "cause": one.cause,
+                "count": one.count,
+                **money("at_risk", one.at_risk_nanos),
+                "unpriced": one.unpriced,
+            }
+            for one in letters
+        ],
+        "settings": facts.settings,
+    }
 
 
 def _print_findings(findings: list[Finding]) -> None:
