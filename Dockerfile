@@ -24,7 +24,10 @@ FROM ${BASE_IMAGE}
 RUN useradd --system --uid 10464 --user-group --no-create-home --shell /usr/sbin/nologin tollkeeper \
     && install -d -o tollkeeper -g tollkeeper -m 0750 /var/lib/tollkeeper
 COPY --from=build /opt/tollkeeper /opt/tollkeeper
-ENV PATH=/opt/tollkeeper/bin:$PATH PYTHONUNBUFFERED=1 TOLLKEEPER_HOME=/var/lib/tollkeeper
+# Metrics and health: a container's own address is as private as its network.
+ENV PATH=/opt/tollkeeper/bin:$PATH PYTHONUNBUFFERED=1 TOLLKEEPER_HOME=/var/lib/tollkeeper \
+    TOLLKEEPER_HTTP=0.0.0.0:9464
+EXPOSE 9464
 USER tollkeeper
 WORKDIR /var/lib/tollkeeper
 VOLUME /var/lib/tollkeeper
