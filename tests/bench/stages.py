@@ -7,7 +7,7 @@ a profiler, which looks at each of a batch's hundred thousand calls, shifts the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import Any
@@ -35,7 +35,8 @@ Work = Callable[[], float]
 
 
 @contextmanager
-def _timed() -> Iterator[dict[str, float]]:
+def timed_stages() -> Iterator[dict[str, float]]:
+    """Seconds spent in each call of `_CALLS` while this is open."""
     seconds: defaultdict[str, float] = defaultdict(float)
     with ExitStack() as stack:
         for stage, owner, name in _CALLS:
@@ -60,8 +61,13 @@ def _timing(
 
 def micros_an_event(events: int, work: Work) -> dict[str, float]:
     """Microseconds an event of each stage of `work`, which folds `events` and answers its seconds."""
-    with _timed() as seconds:
+    with timed_stages() as seconds:
         total_s = work()
+    return micros_of(seconds, events, total_s)
+
+
+def micros_of(seconds: Mapping[str, float], events: int, total_s: float) -> dict[str, float]:
+    """What was timed, as microseconds an event of each stage; `all` is by the clock."""
     inside = sum(seconds[stage] for stage in _WITHIN_A_ROUND)
     found = {
         "poll": seconds["poll"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -68,6 +68,11 @@ class Pipeline:
         self.halted: dict[int, Halted] = {}
         """Partitions that this member stopped by name; the others go on."""
         self.totals = FoldCounts()
+
+    @property
+    def owned(self) -> Mapping[int, int]:
+        """The next offset of each partition that this member folds."""
+        return self._next
 
     def run(self, stop: threading.Event) -> FoldCounts:
         """Fold until `stop` is set; what was begun is finished. Raises what a step raises."""

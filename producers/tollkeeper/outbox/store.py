@@ -35,11 +35,15 @@ class AnswerOfOther(msgspec.Struct, frozen=True):
 
 
 def append_decided(connection: Connection, events: Sequence[Decided]) -> None:
-    """Write events to the outbox. Raises VersionTaken when a version of the stream exists."""
+    """Write events to the outbox. Raises VersionTaken when a version of the stream exists.
+
+    By stream, like everybody who writes several: two orders could block each other.
+    """
     if not events:
         return
+    rows = [msgspec.structs.asdict(one) for one in sorted(events, key=lambda one: one.stream)]
     try:
-        connection.execute(insert(decided_event), [msgspec.structs.asdict(one) for one in events])
+        connection.execute(insert(decided_event), rows)
     except IntegrityError as taken:
         raise VersionTaken from taken
 

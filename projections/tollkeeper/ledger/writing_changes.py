@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
-from tollkeeper.errors import BrokenInvariant
+from tollkeeper.errors import BrokenInvariant, StoreUnavailable
 from tollkeeper.ledger.dialect import dialect_of
 from tollkeeper.ledger.rows import (
     CapRow,
@@ -32,8 +32,9 @@ from tollkeeper.ledger.tables import (
     price_publication,
 )
 from tollkeeper.ledger.view import Changes, OrganizationTotals, View
-from tollkeeper.outbox.database import keep_writers_out
 from tollkeeper.outbox.tables import decided_event
+
+MAX_LOST_RACES = 50
 
 Key = TypeVar("Key", bound=tuple[object, ...])
 RowValue = MemberRow | CapRow | CreditRow | PublicationRow
@@ -82,20 +83,29 @@ def _note_decided(connection: Connection, row: DecidedRow) -> None:
     A row that waits for the log is marked; one that is lacking (SQL was restored) is inserted; one
     that was decided twice, since SQL was restored, becomes what the fold has taken.
     """
-    table = decided_event
-    version = row.version
-    if version is None:
-        version = _version_in_stream(connection, row)
-    statement = _insert(connection, table).values(
-        stream=row.stream,
-        version=version,
-        log_partition=row.log_partition,
-        record_key=row.record_key,
-        value=row.value,
-        command_id=row.command_id,
-        decided_at=row.decided_at,
-        log_offset=row.log_offset,
+    if row.version is not None:
+        _acknowledge(connection, row, row.version)
+        return
+    for _ in range(MAX_LOST_RACES):
+        version, is_known = _version_in_stream(connection, row)
+        if is_known:
+            _acknowledge(connection, row, version)
+            return
+        inserted = connection.execute(
+            _decided(connection, row, version).on_conflict_do_nothing(
+                index_elements=["stream", "version"]
+            )
+        )
+        if inserted.rowcount:
+            return  # else a command has just taken this version: the next one, then
+    raise StoreUnavailable(
+        f"{row.stream}: {MAX_LOST_RACES} commands were faster each time; try again"
     )
+
+
+def _acknowledge(connection: Connection, row: DecidedRow, version: int) -> None:
+    offset = decided_event.c.log_offset
+    statement = _decided(connection, row, version)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["stream", "version"],
@@ -104,35 +114,31 @@ def _note_decided(connection: Connection, row: DecidedRow) -> None:
                 "command_id": statement.excluded.command_id,
                 "log_offset": statement.excluded.log_offset,
             },
-            where=or_(
-                table.c.log_offset.is_(None),
-                table.c.log_offset > statement.excluded.log_offset,
-            ),
+            where=or_(offset.is_(None), offset > statement.excluded.log_offset),
         )
     )
 
 
-def _version_in_stream(connection: Connection, row: DecidedRow) -> int:
-    """The version under which the write side knows it, or else the next one. Only few are unknown."""
+def _version_in_stream(connection: Connection, row: DecidedRow) -> tuple[int, bool]:
+    """The version under which the write side knows this event, or else the next one, and which it is."""
     columns = decided_event.c
-    is_same = (columns.stream == row.stream) & (columns.value == row.value)
-    known = connection.execute(select(columns.version).where(is_same)).scalar()
+    known = connection.execute(
+        select(columns.version).where(columns.stream == row.stream, columns.value == row.value)
+    ).scalar()
     if known is not None:
-        return int(known)
-    keep_writers_out(connection, decided_event)  # a command could take the version that comes next
-    known = connection.execute(select(columns.version).where(is_same)).scalar()
-    if known is not None:
-        return int(known)
+        return int(known), True
     newest = connection.execute(
         select(func.max(columns.version)).where(columns.stream == row.stream)
     ).scalar()
-    return 1 if newest is None else int(newest) + 1
+    return (1 if newest is None else int(newest) + 1), False
 
 
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+def _decided(
+    connection: Connection, row: DecidedRow, version: int
+) -> sqlite.Insert | postgresql.Insert:
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    values = {**msgspec.structs.asdict(row), "version": version}
+    return insert(decided_event).values(values)
 
 
 def _sorted(rows: dict[tuple[int, int], Letter]) -> list[Letter]:
