@@ -38,14 +38,16 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{proxy}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={folder}/data
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
@@ -56,14 +58,24 @@ share.coordinator.state.topic.min.isr=1
 
 
 class LocalKafka:
-    """A broker of a test's own, that can be killed, stopped and started again on its data."""
+    """A broker of a test's own, that can be killed, stopped and started again on its data.
+
+    Who comes in by the port `behind` is told that the broker is at `proxy`, so that all connections
+    of a client that was given the proxy's address go through the proxy.
+    """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tollkeeper-kafka-"))
-        self.port, controller = free_port(), free_port()
+        self.port, self.behind, self.proxy, controller = (free_port() for _ in range(4))
         self._properties = self._folder / "server.properties"
         self._properties.write_text(
-            _PROPERTIES.format(port=self.port, controller=controller, folder=self._folder)
+            _PROPERTIES.format(
+                port=self.port,
+                behind=self.behind,
+                proxy=self.proxy,
+                controller=controller,
+                folder=self._folder,
+            )
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -72,9 +84,19 @@ class LocalKafka:
         """host:port"""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def data(self) -> Path:
+        """Where the broker keeps its logs, to be spoiled while it is down."""
+        return self._folder / "data"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start the broker, on the data that it left, and wait until it answers."""
-        if not (self._folder / "data").exists():
+        if not self.data.exists():
             made = self._java("kafka.tools.StorageTool", "random-uuid")
             uuid = made.communicate(timeout=STARTED_S)[0].decode().split()[-1]
             formatted = self._java(

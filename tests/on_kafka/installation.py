@@ -1,0 +1,202 @@
+"""A whole Tollkeeper on a Kafka broker, in and out of this process, with what it must have charged.
+
+Where the ledger is comes as a SQLAlchemy URL, so that every test can run on another database.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from msgspec.structs import replace
+from sqlalchemy import func, select
+from support import homes
+from support.expected import expected_nanos
+from support.waiting import eventually
+
+from tollkeeper.app.jobs import CaughtUp
+from tollkeeper.app.settings import load_settings
+from tollkeeper.app.wiring import App
+from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.ledger.rows import Letter
+from tollkeeper.ledger.tables import charge
+from tollkeeper.log.partitioner import partition_for
+from tollkeeper.metering.usage import Usage
+from tollkeeper.organizations.commands import OpenOrganization
+from tollkeeper.outbox.database import reading
+from tollkeeper.replay.verify import verify
+from tollkeeper.reports.letters import LetterFilter, find_letters
+from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
+
+PARTITIONS = 6
+CAUGHT_UP_S = 60.0
+ENDING_AT = 1_793_880_000_000_000  # 2026-11-05: no test depends on the time of day
+
+
+def organization_of(partition: int) -> str:
+    """The organization of a test that stands on this partition."""
+    return next(name for name in (f"org-{n:03d}" for n in range(1_000)) if _home(name) == partition)
+
+
+def load(seed: int, events: int) -> Iterator[Usage]:
+    """Seeded usage, spread evenly over the partitions; another seed gives other events."""
+    names = [organization_of(partition) for partition in range(PARTITIONS)]
+    made = synthetic(SyntheticLoad(seed=seed, events=events, days=14, ending_at=ENDING_AT))
+    return (replace(one, organization=names[n % PARTITIONS]) for n, one in enumerate(made))
+
+
+class Installation:
+    """One home, one topic, one database. `address` is the broker's, or a proxy's before it."""
+
+    def __init__(
+        self, home: Path, address: str, sql_url: str, *, session_timeout_s: float = 2.0
+    ) -> None:
+        self.home = home
+        self._stack = ExitStack()
+        self._settings = {
+            "TOLLKEEPER_HOME": str(home),
+            "TOLLKEEPER_LOG": f"kafka://{address}",
+            "TOLLKEEPER_TOPIC": f"test-{secrets.token_hex(4)}",
+            "TOLLKEEPER_PARTITIONS": str(PARTITIONS),
+            "TOLLKEEPER_SQL": sql_url,
+            "TOLLKEEPER_SESSION_TIMEOUT_S": str(session_timeout_s),
+        }
+        self.app = self.opened()
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        return self._settings["TOLLKEEPER_TOPIC"]
+
+    def opened(self, **changes: str) -> App:
+        """Another app on this installation, with some settings changed; closed with it."""
+        app = App(load_settings({**self._settings, **changes}))
+        self._stack.callback(app.close)
+        return app
+
+    def set_up(self) -> None:
+        """Make the topic, publish the prices, open an organization on every partition."""
+        self.app.set_up()
+        names = [organization_of(partition) for partition in range(PARTITIONS)]
+        for name in names:
+            homes.handle(
+                self.app,
+                OpenOrganization(organization=name, plan="enterprise_self_serve", owner="o"),
+            )
+
+    def environment(self, failpoints: str = "", **changes: str) -> dict[str, str]:
+        """For a child process on this installation."""
+        return {**homes.environment(self.home, failpoints), **self._settings, **changes}
+
+    @contextmanager
+    def process(
+        self, command: list[str], environment: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A child process, killed at the end; what it says is kept in the home's `children.log`."""
+        with (self.home / "children.log").open("ab") as said:
+            child = subprocess.Popen(
+                command,
+                env=environment or self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+            )
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.communicate()
+
+    def consumer(self) -> subprocess.Popen[bytes]:
+        """A process that folds, killed when the installation is closed."""
+        return self._stack.enter_context(
+            self.process(homes.command("run", "--only", "consume"), self.environment())
+        )
+
+    def emitter(self, seed: int, events: int, per_second: int) -> subprocess.Popen[bytes]:
+        """A product service of its own process that emits `load(seed, events)`."""
+        program = "from on_kafka.child_emitter import main; main()"
+        command = [*homes.command()[:2], program, str(seed), str(events), str(per_second)]
+        environment = self.environment()
+        tests = os.path.dirname(os.path.dirname(__file__))
+        environment["PYTHONPATH"] += os.pathsep + tests
+        return self._stack.enter_context(self.process(command, environment))
+
+    def close(self) -> None:
+        """End every process and connection."""
+        self._stack.close()
+
+    def next_offsets(self) -> dict[int, int]:
+        """How far each partition is folded."""
+        with reading(self.app.engine) as connection:
+            found = positions(connection, live_generation(connection))
+        return {partition: position.next_offset for partition, position in found.items()}
+
+    def wait_until_folded(self, timeout_s: float = CAUGHT_UP_S) -> None:
+        """Until everything on the log is folded."""
+        ends = self.app.log.end_offsets()
+        eventually(lambda: self.next_offsets() == ends, timeout_s, what=f"the fold reaches {ends}")
+
+    def fold(self) -> CaughtUp:
+        """Fold up to the log's end, in this process."""
+        return homes.fold(self.app)
+
+    def letters(self) -> list[Letter]:
+        """The open dead letters."""
+        with reading(self.app.engine) as connection:
+            return find_letters(connection, LetterFilter())
+
+    def charged(self) -> dict[str, tuple[int, int]]:
+        """How many events were charged, and the sum in nano-USD, of each organization."""
+        with reading(self.app.engine) as connection:
+            rows = connection.execute(
+                select(
+                    charge.c.organization,
+                    func.count(),
+                    func.sum(charge.c.charge_nanos),
+                )
+                .where(charge.c.generation == live_generation(connection))
+                .group_by(charge.c.organization)
+            )
+            return {name: (int(count), int(nanos)) for name, count, nanos in rows}
+
+    def charged_ids(self) -> list[str]:
+        """The id of every charge."""
+        with reading(self.app.engine) as connection:
+            rows = connection.execute(
+                select(charge.c.event_id).where(charge.c.generation == live_generation(connection))
+            )
+            return [event_id for (event_id,) in rows]
+
+    def assert_charged(self, usages: Iterable[Usage]) -> None:
+        """Exactly these were charged, each once, to the nano-dollar, and a replay finds the same."""
+        expected, found = sums(usages), self.charged()
+        assert found == expected, f"charged {found}, expected {expected}"
+        assert self.letters() == []
+        self.assert_replays()
+
+    def assert_replays(self) -> None:
+        """A replay of the whole log finds what the live fold has."""
+        report = verify(
+            self.app.log, self.app.ledger, now=self.app.clock(), progress=lambda _records: None
+        )
+        assert report.agrees, [one.describe() for one in report.differences]
+
+
+def sums(usages: Iterable[Usage]) -> dict[str, tuple[int, int]]:
+    """The independent sum: events and nano-USD of each organization."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for usage in usages:
+        entry = found[usage.organization]
+        entry[0] += 1
+        entry[1] += expected_nanos(usage)
+    return {name: (count, nanos) for name, (count, nanos) in found.items()}
+
+
+def _home(name: str) -> int:
+    return partition_for(name, PARTITIONS)

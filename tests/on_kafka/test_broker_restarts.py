@@ -1,0 +1,71 @@
+"""A broker that dies or is stopped, and comes back on its data, under load: nothing lost or doubled."""
+
+from __future__ import annotations
+
+import random
+import signal
+from itertools import chain
+
+import pytest
+from on_kafka.conftest import Install
+from on_kafka.installation import Installation, load
+from services.kafka_local import LocalKafka
+from support.waiting import eventually
+
+from tollkeeper.pipeline.loop import GROUP
+
+SEED = 41
+RECOVERED_S = 30.0
+
+
+@pytest.mark.parametrize(
+    ("events", "restarts"),
+    [(3_000, 2), pytest.param(30_000, 12, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
+)
+def test_a_broker_restarted_under_load_loses_nothing_and_doubles_nothing(
+    install: Install, broker: LocalKafka, events: int, restarts: int
+) -> None:
+    """SIGKILL and SIGTERM in turn, each while records wait, are on their way and are being folded."""
+    installation = install()
+    installation.set_up()
+    chance = random.Random(SEED)
+    for _ in range(2):
+        installation.consumer()
+    services = [installation.emitter(seed, events, 300) for seed in (SEED, SEED + 1)]
+    try:
+        for number in range(restarts):
+            _wait_for_more(installation, chance.randrange(50, 400))
+            broker.kill(signal.SIGKILL if number % 2 else signal.SIGTERM)
+            broker.start()
+    finally:
+        if not broker.is_running:
+            broker.start()
+    for service in services:
+        service.communicate(timeout=180)
+        assert service.returncode == 0
+    installation.wait_until_folded()
+    installation.assert_charged(chain(load(SEED, events), load(SEED + 1, events)))
+
+
+def test_what_a_group_committed_is_known_right_after_the_broker_s_start(
+    install: Install, broker: LocalKafka
+) -> None:
+    """A broker that is still loading its groups must not look like one where nothing was committed."""
+    installation = install()
+    installation.set_up()
+    installation.fold()
+    log = installation.app.log
+    committed = log.committed(GROUP)
+    assert committed == {partition: end for partition, end in log.end_offsets().items() if end}
+    broker.kill()
+    broker.start()
+    assert log.committed(GROUP) == committed
+
+
+def _wait_for_more(installation: Installation, records: int) -> None:
+    goal = sum(installation.next_offsets().values()) + records
+    eventually(
+        lambda: sum(installation.next_offsets().values()) >= goal,
+        RECOVERED_S,
+        what=f"{records} more records are folded",
+    )
