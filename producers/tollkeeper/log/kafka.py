@@ -6,7 +6,6 @@ One topic, not transactional, so offsets are contiguous and a gap is a loss that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import monotonic
 
 from tollkeeper.failpoints import failpoint
 from tollkeeper.log.checks import check_offset, check_outgoing, check_partition
@@ -15,11 +14,8 @@ from tollkeeper.log.kafka_consumer import KafkaGroupConsumer
 from tollkeeper.log.kafka_members import owners
 from tollkeeper.log.kafka_reading import Reader
 from tollkeeper.log.kafka_settings import KafkaSettings
-from tollkeeper.log.kafka_topic import Topic, committed_offsets, ensure_topic, find_topic
+from tollkeeper.log.kafka_topic import Topic, TopicLookup, committed_offsets, ensure_topic
 from tollkeeper.log.port import LogRecord, Outgoing
-
-FRESH_S = 1.0
-"""How long an answer about the topic itself is believed."""
 
 
 class KafkaLog:
@@ -33,9 +29,8 @@ class KafkaLog:
         self.settings = settings
         self._appender = Appender(settings)
         self._reader = Reader(settings)
+        self._lookup = TopicLookup(settings)
         self._is_checked = False
-        self._topic: Topic | None = None
-        self._topic_seen_at = 0.0
 
     def ensure(self) -> Topic:
         """Make the topic where it is missing, and verify its partitions and configuration."""
@@ -48,10 +43,9 @@ class KafkaLog:
 
     @property
     def identity(self) -> str:
-        """The topic's id, asked again after a second: a recreated topic has another."""
-        if self._topic is None or monotonic() > self._topic_seen_at + FRESH_S:
-            self._topic, self._topic_seen_at = find_topic(self.settings), monotonic()
-        return self._topic.topic_id
+        """The topic's id, asked each time: who compares it with the id that records were folded from
+        must not be told of a topic that was recreated since."""
+        return self._lookup.find().topic_id
 
     def append(self, records: Sequence[Outgoing], *, timeout_s: float = 10.0) -> list[int]:
         """See the port. What wasn't acknowledged may still come to stand on the log."""
@@ -95,6 +89,7 @@ class KafkaLog:
         """Close every connection; consumers are closed by their owners."""
         self._appender.close()
         self._reader.close()
+        self._lookup.close()
 
     def _group_id(self, group: str) -> str:
         """A group belongs to the cluster, not to a topic: two logs must not share one."""
@@ -103,5 +98,5 @@ class KafkaLog:
     def _check_topic(self) -> None:
         """Once: the topic must be there and have as many partitions as the settings say."""
         if not self._is_checked:
-            find_topic(self.settings)
+            self._lookup.find()
             self._is_checked = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep
 from typing import Any
@@ -66,10 +68,41 @@ def ensure_topic(settings: KafkaSettings) -> Topic:
         return topic
 
 
-def find_topic(settings: KafkaSettings) -> Topic:
-    """The topic's id and partitions. LogUnavailable when it isn't there: it is made by `setup` only."""
-    with asking(settings) as admin:
-        return _describe(admin, settings)
+class TopicLookup:
+    """Asks for the topic over one connection that is kept; threads take turns, a fork opens its own."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._admin: Any = None
+        self._pid = os.getpid()
+
+    def find(self) -> Topic:
+        """The topic's id and partitions, as they are now. LogUnavailable when it isn't there: it is
+        made by `setup` only."""
+        with self._lock:
+            try:
+                return _describe(self._open(), self._settings)
+            except (KafkaError, OSError) as error:
+                self._discard()
+                raise _away(self._settings, error) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._discard()
+
+    def _open(self) -> Any:
+        if self._pid != os.getpid():
+            self._admin, self._pid = None, os.getpid()
+        if self._admin is None:
+            self._admin = _admin_client(self._settings)
+        return self._admin
+
+    def _discard(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None and self._pid == os.getpid():
+            admin.close()
 
 
 def committed_offsets(settings: KafkaSettings, group: str) -> dict[int, int]:
@@ -111,14 +144,22 @@ def coordinated(ask: Callable[[], Any]) -> Any:
 def asking(settings: KafkaSettings) -> Iterator[Any]:
     """An administrator's client meanwhile. Raises LogUnavailable for whatever it can't be told."""
     try:
-        with KafkaAdminClient(
-            **settings.client_options, request_timeout_ms=ASK_MS, bootstrap_timeout_ms=ASK_MS
-        ) as admin:
+        with _admin_client(settings) as admin:
             yield admin
     except (KafkaError, OSError) as error:
-        raise LogUnavailable(
-            f"Kafka at {settings.shown} doesn't answer: {type(error).__name__}: {error}"
-        ) from error
+        raise _away(settings, error) from error
+
+
+def _admin_client(settings: KafkaSettings) -> Any:
+    return KafkaAdminClient(
+        **settings.client_options, request_timeout_ms=ASK_MS, bootstrap_timeout_ms=ASK_MS
+    )
+
+
+def _away(settings: KafkaSettings, error: Exception) -> LogUnavailable:
+    return LogUnavailable(
+        f"Kafka at {settings.shown} doesn't answer: {type(error).__name__}: {error}"
+    )
 
 
 def _describe(admin: Any, settings: KafkaSettings) -> Topic:
