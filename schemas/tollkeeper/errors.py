@@ -69,7 +69,11 @@ class SpoolFailed(Unavailable):
 
 
 class Halted(TollkeeperError):
-    """Going on would lose or double money; the partition stops until an operator has looked."""
+    """Going on would lose or double money; `partition` stops until an operator has looked."""
+
+    def __init__(self, message: str, *, partition: int | None = None) -> None:
+        super().__init__(message)
+        self.partition = partition
 
 
 class UnknownSchema(Halted):
@@ -81,7 +85,8 @@ class UnknownSchema(Halted):
         place = "" if partition is None else f"partition {partition}, offset {offset}: "
         super().__init__(
             f"{place}schema id {schema_id} is unknown to this release: upgrade the consumers, "
-            "then start them again; nothing was skipped"
+            "then start them again; nothing was skipped",
+            partition=partition,
         )
         self.schema_id = schema_id
 

@@ -32,7 +32,8 @@ GROUP = "tollkeeper"
 class PipelineSettings(msgspec.Struct, frozen=True):
     """`max_records` bounds a batch, `linger_s` how long it may stay open for more.
 
-    `commit_interval_s` is how often, at most, progress is published on the log for lag tools.
+    `commit_interval_s` is how often, at most, progress is published on the log for lag tools, and
+    `look_interval_s` how often an idle member looks whether the log is still the same.
     """
 
     group: str = GROUP
@@ -40,6 +41,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     linger_s: float = 0.25
     poll_timeout_s: float = 0.25
     commit_interval_s: float = 1.0
+    look_interval_s: float = 5.0
 
 
 class Pipeline:
@@ -64,7 +66,9 @@ class Pipeline:
         self._generation = 0
         self._next: dict[int, int] = {}
         self._uncommitted: dict[int, int] = {}
-        self._committed_at = monotonic()
+        self._committed_at = self._looked_at = monotonic()
+        self._log_identity = ""
+        self._lost: dict[int, Halted] = {}
         self.halted: dict[int, Halted] = {}
         """Partitions that this member stopped by name; the others go on."""
         self.totals = FoldCounts()
@@ -93,11 +97,14 @@ class Pipeline:
             self._adopt()
             return FoldCounts()
         if not records:
+            self._halt_all(self._lost)
             self._commit_to_log(self._settings.commit_interval_s)
+            self._look_at_the_log()
             return FoldCounts()
         self._observer.took("poll", self._monotonic() - began)
         with paused_collector():
             counts = self._fold(records)
+        self._halt_all(self._lost)
         self.totals += counts
         return counts
 
@@ -114,25 +121,37 @@ class Pipeline:
 
     def _collect(self) -> list[LogRecord]:
         settings = self._settings
-        records = self._consumer.poll(
-            max_records=settings.max_records, timeout_s=settings.poll_timeout_s
-        )
+        records = self._poll(settings.max_records, settings.poll_timeout_s)
         closes_at = self._monotonic() + settings.linger_s
         while records and len(records) < settings.max_records and self._monotonic() < closes_at:
-            more = self._consumer.poll(max_records=settings.max_records - len(records), timeout_s=0)
+            more = self._poll(settings.max_records - len(records), 0.0)
             if not more:
                 break
             records += more
         return records
 
+    def _poll(self, max_records: int, timeout_s: float) -> list[LogRecord]:
+        """Records; none when a partition has lost its place on the log: what came before is folded
+        first, then it halts."""
+        try:
+            return self._consumer.poll(max_records=max_records, timeout_s=timeout_s)
+        except Halted as halt:
+            if halt.partition is None:
+                raise
+            self._lost[halt.partition] = halt
+            return []
+
     def _fold(self, records: list[LogRecord]) -> FoldCounts:
         owned = [record for record in records if record.partition in self._next]
         prepared = prepare(owned, self._next)
+        # Asked after the records came, so they are of this log; and outside of the transaction, which
+        # mustn't hold its locks while the log is waited for.
+        identity = self._log.identity
         total = FoldCounts()
         for taken in rounds(prepared):
             failpoint("pipeline.before_begin")
             try:
-                counts = self._fold_round(taken)
+                counts = self._fold_round(taken, identity)
             except _Overtaken:
                 self._observer.overtaken()
                 logger.info(LogLine("overtaken", partitions=sorted(taken)))
@@ -149,11 +168,10 @@ class Pipeline:
             self._next.update(ends)
             self._uncommitted.update(ends)
         self._commit_to_log(self._settings.commit_interval_s)
-        for partition, halt in prepared.halted.items():
-            self._halt(partition, halt)
+        self._halt_all(prepared.halted)
         return total
 
-    def _fold_round(self, taken: dict[int, list[Taken]]) -> FoldCounts:
+    def _fold_round(self, taken: dict[int, list[Taken]], log_identity: str) -> FoldCounts:
         """One transaction. Raises _Overtaken, with nothing written."""
         began = self._monotonic()
         with self._ledger.transaction() as transaction:
@@ -162,7 +180,7 @@ class Pipeline:
                 self._generation,
                 taken,
                 partition_count=self._log.partition_count,
-                log_identity=self._log.identity,
+                log_identity=log_identity,
             )
             if counts is None:
                 raise _Overtaken
@@ -173,9 +191,10 @@ class Pipeline:
 
     def _adopt(self) -> None:
         """Take up the owned partitions at the positions that SQL knows."""
-        self._epoch = self._consumer.assignment_epoch
-        self._next, self._uncommitted = {}, {}
+        epoch, self._epoch = self._consumer.assignment_epoch, -1
+        self._next, self._uncommitted, self._lost = {}, {}, {}
         self._observer.adopted(self._consumer.assignment)
+        self._log_identity, self._looked_at = self._log.identity, self._monotonic()
         self._ledger.raise_barriers(self._log, self._settings.group)
         self._generation, positions = self._ledger.live_positions()
         for partition in sorted(self._consumer.assignment):
@@ -189,6 +208,14 @@ class Pipeline:
                 self._next[partition] = position.next_offset
                 self._consumer.seek(partition, position.next_offset)
         self._tell_halts()
+        self._epoch = epoch  # last: what was interrupted is taken up again
+
+    def _look_at_the_log(self) -> None:
+        """Is it still the same? One that was recreated gives nothing at all, and would look idle."""
+        if self._monotonic() - self._looked_at >= self._settings.look_interval_s:
+            self._looked_at = self._monotonic()
+            if self._log.identity != self._log_identity:
+                self._adopt()
 
     def _commit_to_log(self, interval_s: float) -> None:
         """Publish progress for lag tools, at most once an interval: the truth is in SQL."""
@@ -198,6 +225,10 @@ class Pipeline:
             self._observer.took("publish", self._monotonic() - now)
             self._uncommitted, self._committed_at = {}, now
             failpoint("pipeline.after_log_commit")
+
+    def _halt_all(self, halts: dict[int, Halted]) -> None:
+        while halts:
+            self._halt(*halts.popitem())
 
     def _halt(self, partition: int, halt: Halted) -> None:
         self._next.pop(partition, None)

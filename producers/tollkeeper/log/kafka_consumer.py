@@ -19,12 +19,13 @@ from kafka.errors import (
     CommitFailedError,
     IllegalStateError,
     KafkaError,
+    LogTruncationError,
     OffsetOutOfRangeError,
     RebalanceInProgressError,
 )
 from kafka.structs import OffsetAndMetadata
 
-from tollkeeper.errors import LogDiverged, LogUnavailable, Misuse
+from tollkeeper.errors import LogDiverged, LogGap, LogUnavailable, Misuse
 from tollkeeper.log.checks import check_offset
 from tollkeeper.log.kafka_members import member_name
 from tollkeeper.log.kafka_reading import FETCH_BYTES, Reader, record_of
@@ -65,7 +66,8 @@ class KafkaGroupConsumer:
         return self._assignment_epoch
 
     def poll(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
-        """See the port. Raises LogDiverged when a position lies outside of what is stored."""
+        """See the port. Raises LogDiverged when a position lies outside of what is stored, and
+        LogGap where the broker has no record at a position but goes on behind it."""
         self._check_usable()
         if max_records < 1:
             raise Misuse(f"poll: max_records must be at least 1, not {max_records}")
@@ -76,7 +78,9 @@ class KafkaGroupConsumer:
                 client = self._open()
                 found = client.poll(timeout_ms=left_ms, max_records=max_records)
             except OffsetOutOfRangeError as error:
-                raise self._diverged(error) from error
+                raise self._diverged(error.args[0]) from error
+            except LogTruncationError as error:
+                raise self._diverged(error.divergent_offsets) from error
             except (KafkaError, OSError) as error:
                 self._discard()
                 raise LogUnavailable(
@@ -84,6 +88,8 @@ class KafkaGroupConsumer:
                 ) from error
             is_changed = self._take_up_assignment()
             records = self._positioned(found)
+            if not found and not is_changed:
+                self._look_for_holes()
             if records or is_changed or monotonic() >= deadline:
                 return records
 
@@ -174,19 +180,44 @@ class KafkaGroupConsumer:
                 self._positions[place.partition] = records[-1].next_offset
         return records
 
-    def _diverged(self, error: OffsetOutOfRangeError) -> LogDiverged:
-        """Forget the position that isn't stored; the other partitions keep theirs."""
-        (place,) = list(error.args[0])[:1]
+    def _look_for_holes(self) -> None:
+        """A client that moved on without having given a record has passed offsets that hold none.
+
+        Those are the markers of a transaction, or what compaction left. Raises LogGap.
+        """
+        for partition, position in self._positions.items():
+            place = TopicPartition(self._settings.topic, partition)
+            try:
+                reached = self._client.position(place, timeout_ms=0)
+            except (KafkaError, OSError):
+                return  # the next poll tells
+            if reached is not None and reached > position:
+                self._forget(place)
+                raise LogGap(
+                    f"partition {partition}: offset {position} is missing, the log goes on at {reached}; "
+                    "a transaction's marker or a deleted record stood there, ask the log's operator",
+                    partition=partition,
+                )
+
+    def _diverged(self, places: Collection[Any]) -> LogDiverged:
+        """Forget a position that isn't stored; the other partitions keep theirs."""
+        place = next(iter(places))
         partition = place.partition
-        position = self._positions.pop(partition, error.args[0][place])
-        self._client.pause(place)
-        self._client.seek(place, 0)
+        position = self._forget(place)
         start = self._reader.starts([partition])[partition]
         end = self._reader.ends([partition])[partition]
+        cause = "records were deleted" if position < start else "it was truncated or recreated"
         return LogDiverged(
-            f"partition {partition}: position {position} lies outside of the log's {start} to {end}: the "
-            "log was truncated or recreated"
+            f"partition {partition}: position {position} lies outside of the log's {start} to {end}: "
+            f"{cause}; restore the topic, and see that its retention is unlimited",
+            partition=partition,
         )
+
+    def _forget(self, place: Any) -> int:
+        """Give a partition's position up, so that nothing is read of it; answers what it was."""
+        self._client.pause(place)
+        self._client.seek(place, 0)
+        return self._positions.pop(place.partition, 0)
 
     def _discard(self) -> None:
         client, self._client = self._client, None

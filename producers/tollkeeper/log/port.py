@@ -47,8 +47,9 @@ class LogConsumer(Protocol):
         """Records of the owned partitions that were positioned, in offset order within a partition.
 
         Returns at once when there are records, else waits up to `timeout_s`. Also keeps the membership
-        alive and takes part in rebalances. Raises LogUnavailable, and LogDiverged when a position lies
-        past the partition's end; that partition has no position then, the others keep theirs.
+        alive and takes part in rebalances. Raises LogUnavailable, LogDiverged when a position lies
+        outside of what a partition stores, and LogGap when nothing stands at it but the log goes on;
+        the partition that such an error names has no position then, the others keep theirs.
         """
         ...
 

@@ -197,5 +197,6 @@ class SqliteConsumer:
                 del self._positions[partition]
                 raise LogDiverged(
                     f"partition {partition}: position {position} lies past the log's end {end}: the "
-                    "log was truncated or recreated"
+                    "log was truncated or recreated",
+                    partition=partition,
                 )

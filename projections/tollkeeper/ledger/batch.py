@@ -44,7 +44,8 @@ def prepare(records: Sequence[LogRecord], positions: Mapping[int, int]) -> Prepa
             if record.offset > expected:
                 prepared.halted[partition] = LogGap(
                     f"partition {partition}: offset {expected} is missing, the log goes on at "
-                    f"{record.offset}; records were lost, ask the log's operator"
+                    f"{record.offset}; records were lost, ask the log's operator",
+                    partition=partition,
                 )
                 break
             try:

@@ -31,7 +31,8 @@ def check_history_is_whole(log: Log) -> None:
         if first > 0:
             raise LogDiverged(
                 f"partition {partition} begins at offset {first}: records before it were deleted, so "
-                "history can't be folded from zero; set the topic's retention to unlimited"
+                "history can't be folded from zero; set the topic's retention to unlimited",
+                partition=partition,
             )
 
 
@@ -71,7 +72,8 @@ def fold_next(
         raise halt
     if not prepared.partitions:
         raise LogGap(
-            f"partition {partition}: the log ends at {offset}, but {target} was folded live"
+            f"partition {partition}: the log ends at {offset}, but {target} was folded live",
+            partition=partition,
         )
     counts = FoldCounts()
     for taken in rounds(prepared):
