@@ -44,10 +44,11 @@ def proxy(broker: LocalKafka) -> Iterator[KafkaProxy]:
     proxy.refuse()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)])
 def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The database of a test, empty."""
-    assert request.param == "sqlite"
+    """The database of a test, empty; `on_postgresql` asks for one of them alone."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql_url"))
     return f"sqlite:///{tmp_path}/ledger.sqlite"
 
 
