@@ -91,5 +91,4 @@ class Disturber:
 
 
 def _ended(member: subprocess.Popen[bytes]) -> int:
-    member.communicate(timeout=30)
-    return member.returncode
+    return member.wait(30)

@@ -11,6 +11,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
 
 PARTITIONS = 6
 CAUGHT_UP_S = 60.0
+LOAD_EVENTS = 100_000  # more than any test waits for
 ENDING_AT = 1_793_880_000_000_000  # 2026-11-05: no test depends on the time of day
 
 
@@ -43,11 +45,38 @@ def organization_of(partition: int) -> str:
     return next(name for name in (f"org-{n:03d}" for n in range(1_000)) if _home(name) == partition)
 
 
-def load(seed: int, events: int) -> Iterator[Usage]:
-    """Seeded usage, spread evenly over the partitions; another seed gives other events."""
+def load(seed: int, events: int, first: int | None = None) -> Iterator[Usage]:
+    """Seeded usage, spread evenly over the partitions; another seed gives other events.
+
+    `first` takes no more than that many of them: a load of fewer events would have other ones.
+    """
     names = [organization_of(partition) for partition in range(PARTITIONS)]
     made = synthetic(SyntheticLoad(seed=seed, events=events, days=14, ending_at=ENDING_AT))
-    return (replace(one, organization=names[n % PARTITIONS]) for n, one in enumerate(made))
+    return (
+        replace(one, organization=names[n % PARTITIONS])
+        for n, one in enumerate(islice(made, first))
+    )
+
+
+class Service:
+    """A product service in a process of its own; `accepted` is what it said that it had accepted."""
+
+    def __init__(self, process: subprocess.Popen[bytes], said: Path, seed: int) -> None:
+        self.process = process
+        self._said = said
+        self._seed = seed
+
+    @property
+    def accepted(self) -> list[Usage]:
+        """What it was told to be accepted. Of a killed process: perhaps a group more was."""
+        lines = self._said.read_text().split("\n")[:-1]
+        return list(load(self._seed, LOAD_EVENTS, int(lines[-1]) if lines else 0))
+
+    def stop(self, timeout_s: float = 150.0) -> list[Usage]:
+        """Let it end in order, with everything on the log; answers what it had accepted."""
+        self.process.terminate()
+        assert self.process.wait(timeout_s) == 0
+        return self.accepted
 
 
 class Installation:
@@ -95,37 +124,35 @@ class Installation:
 
     @contextmanager
     def process(
-        self, command: list[str], environment: Mapping[str, str] | None = None
+        self, command: list[str], environment: Mapping[str, str], output: Path
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A child process, killed at the end; what it says is kept in the home's `children.log`."""
-        with (self.home / "children.log").open("ab") as said:
+        """A child process, killed at the end; its errors are kept in the home's `children.log`."""
+        with (self.home / "children.log").open("ab") as errors, output.open("ab") as said:
             child = subprocess.Popen(
-                command,
-                env=environment or self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=said,
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=errors
             )
         try:
             yield child
         finally:
             child.kill()
-            child.communicate()
+            child.wait()
 
     def consumer(self) -> subprocess.Popen[bytes]:
         """A process that folds, killed when the installation is closed."""
+        command = homes.command("run", "--only", "consume")
         return self._stack.enter_context(
-            self.process(homes.command("run", "--only", "consume"), self.environment())
+            self.process(command, self.environment(), self.home / "children.log")
         )
 
-    def emitter(self, seed: int, events: int, per_second: int) -> subprocess.Popen[bytes]:
-        """A product service of its own process that emits `load(seed, events)`."""
+    def service(self, seed: int, per_second: int, **changes: str) -> Service:
+        """A product service of its own process that emits `load(seed, …)` until it is stopped."""
         program = "from on_kafka.child_emitter import main; main()"
-        command = [*homes.command()[:2], program, str(seed), str(events), str(per_second)]
-        environment = self.environment()
-        tests = os.path.dirname(os.path.dirname(__file__))
-        environment["PYTHONPATH"] += os.pathsep + tests
-        return self._stack.enter_context(self.process(command, environment))
+        command = [*homes.command()[:2], program, str(seed), str(LOAD_EVENTS), str(per_second)]
+        environment = self.environment(**changes)
+        environment["PYTHONPATH"] += os.pathsep + str(Path(__file__).parents[1])
+        said = self.home / f"accepted-{seed}"
+        child = self._stack.enter_context(self.process(command, environment, said))
+        return Service(child, said, seed)
 
     def close(self) -> None:
         """End every process and connection."""
