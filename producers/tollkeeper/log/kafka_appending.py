@@ -16,6 +16,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from tollkeeper.errors import LogUnavailable
+from tollkeeper.log.kafka_client import open_client
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.port import MAX_RECORD_BYTES, Outgoing
 
@@ -23,6 +24,7 @@ LINGER_MS = 5
 BATCH_BYTES = 256 * 1024
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 64 * 1024  # one record of the largest size and its framing
 REQUEST_TIMEOUT_MS = 10_000
+CLOSE_S = 1.0
 
 
 class Appender:
@@ -62,15 +64,17 @@ class Appender:
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None and self._pid == os.getpid():
-            producer.close(timeout=1.0)
+            _end(producer, timeout_s=CLOSE_S)
 
     def _open(self, timeout_s: float) -> Any:
         with self._lock:
             if self._pid != os.getpid():  # the parent's threads and sockets aren't ours
                 self._producer, self._pid = None, os.getpid()
             if self._producer is None:
-                self._producer = KafkaProducer(
-                    **self._settings.client_options,
+                self._producer = open_client(
+                    KafkaProducer,
+                    self._settings,
+                    timeout_s=timeout_s,
                     acks="all",
                     metrics_enabled=False,
                     enable_idempotence=True,
@@ -80,7 +84,6 @@ class Appender:
                     request_timeout_ms=REQUEST_TIMEOUT_MS,
                     delivery_timeout_ms=2 * REQUEST_TIMEOUT_MS,
                     max_block_ms=int(timeout_s * 1_000),
-                    bootstrap_timeout_ms=int(timeout_s * 1_000),
                     allow_auto_create_topics=False,
                 )
             return self._producer
@@ -91,4 +94,15 @@ class Appender:
             if producer is None or self._producer is not producer:
                 return
             self._producer = None
-        producer.close(timeout=0)
+        _end(producer, timeout_s=0.0)
+
+
+def _end(producer: Any, *, timeout_s: float) -> None:
+    """Close, and give up what couldn't be sent by then; whoever waits for it hears an error.
+
+    kafka-python's `close` flushes first, and where that doesn't succeed it raises and leaves thread,
+    connections and records as they are, for ever. Without the flush it sends until the timeout and
+    then gives up, as it says.
+    """
+    producer.flush = lambda timeout=None: None
+    producer.close(timeout=timeout_s)

@@ -27,6 +27,7 @@ from kafka.structs import OffsetAndMetadata
 
 from tollkeeper.errors import LogDiverged, LogGap, LogUnavailable, Misuse
 from tollkeeper.log.checks import check_offset
+from tollkeeper.log.kafka_client import open_client
 from tollkeeper.log.kafka_members import member_name
 from tollkeeper.log.kafka_reading import FETCH_BYTES, Reader, record_of
 from tollkeeper.log.kafka_settings import KafkaSettings
@@ -135,8 +136,11 @@ class KafkaGroupConsumer:
     def _open(self) -> Any:
         if self._client is None:
             settings = self._settings
-            self._client = KafkaConsumer(
-                **{**settings.client_options, "client_id": member_name()},
+            self._client = open_client(
+                KafkaConsumer,
+                settings,
+                timeout_s=JOIN_MS / 1_000,
+                client_id=member_name(),
                 group_id=self._group,
                 metrics_enabled=False,
                 partition_assignment_strategy=(
@@ -152,7 +156,6 @@ class KafkaGroupConsumer:
                 max_poll_interval_ms=int(settings.max_poll_interval_s * 1_000),
                 max_poll_records=MAX_POLL_RECORDS,
                 max_partition_fetch_bytes=FETCH_BYTES,
-                bootstrap_timeout_ms=JOIN_MS,
             )
             self._listener = _Listener(self._client)
             self._client.subscribe([settings.topic], listener=self._listener)

@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from tollkeeper.errors import LogUnavailable
+from tollkeeper.log.kafka_client import open_client
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.port import LogRecord
 
@@ -89,8 +90,10 @@ class Reader:
         if self._pid != os.getpid():
             self._consumer, self._place, self._pid = None, None, os.getpid()
         if self._consumer is None:
-            self._consumer = KafkaConsumer(
-                **self._settings.client_options,
+            self._consumer = open_client(
+                KafkaConsumer,
+                self._settings,
+                timeout_s=ASK_MS / 1_000,
                 group_id=None,
                 metrics_enabled=False,
                 enable_auto_commit=False,
@@ -99,7 +102,6 @@ class Reader:
                 check_crcs=True,
                 allow_auto_create_topics=False,
                 max_partition_fetch_bytes=FETCH_BYTES,
-                bootstrap_timeout_ms=ASK_MS,
             )
         return self._consumer
 

@@ -22,6 +22,7 @@ from kafka.errors import (
 )
 
 from tollkeeper.errors import InvalidInput, LogUnavailable
+from tollkeeper.log.kafka_client import open_client
 from tollkeeper.log.kafka_settings import KafkaSettings
 
 CONFIG = {
@@ -151,8 +152,8 @@ def asking(settings: KafkaSettings) -> Iterator[Any]:
 
 
 def _admin_client(settings: KafkaSettings) -> Any:
-    return KafkaAdminClient(
-        **settings.client_options, request_timeout_ms=ASK_MS, bootstrap_timeout_ms=ASK_MS
+    return open_client(
+        KafkaAdminClient, settings, timeout_s=ASK_MS / 1_000, request_timeout_ms=ASK_MS
     )
 
 
