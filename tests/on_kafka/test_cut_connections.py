@@ -36,6 +36,13 @@ def faults(apis: tuple[Api, ...], action: Action = "cut") -> list[Fault]:
     ]
 
 
+def _one_of_each() -> list[Fault]:
+    """One share of each request and response, so that every share comes up."""
+    plan = faults(ALWAYS)
+    stages = [plan[first : first + len(SHARES)] for first in range(0, len(plan), len(SHARES))]
+    return [stage[number % len(SHARES)] for number, stage in enumerate(stages)]
+
+
 class Traffic:
     """A product service and two consumers, all behind the proxy."""
 
@@ -82,12 +89,15 @@ class Traffic:
         )
 
 
+@pytest.mark.parametrize("count", [10, pytest.param(30, marks=pytest.mark.soak)])
 def test_connections_cut_at_every_stage_lose_and_double_nothing(
-    install: Install, proxy: KafkaProxy
+    install: Install, proxy: KafkaProxy, count: int
 ) -> None:
-    traffic = Traffic(install, proxy)
-    plan = faults(ALWAYS)
+    """All stages in `make soak`; here each request and each response of every kind once."""
+    plan = faults(ALWAYS) if count == 30 else _one_of_each()
+    assert len(plan) == count
     Random(SEED).shuffle(plan)
+    traffic = Traffic(install, proxy)
     for fault in plan:
         traffic.strike(fault, CUT_RECOVERED_S)
     traffic.finish()
@@ -123,7 +133,7 @@ def test_a_network_that_was_away_is_found_again(
     """Refused, or swallowed as by a firewall, for some seconds and for everybody at once."""
     traffic = Traffic(install, proxy)
     took_s = []
-    for _ in range(2):
+    for _ in range(2 if is_silent else 1):
         before = sum(traffic.installation.next_offsets().values())
         (proxy.silence if is_silent else proxy.refuse)()
         _wait_until_it_stands_still(traffic.installation)
