@@ -30,10 +30,12 @@ class Stack:
     def __init__(self) -> None:
         self.project = f"tollkeeper-test-{secrets.token_hex(4)}"
         self.kafka_port = free_port()
+        self.http_port = free_port()
         self._environment = {
             **os.environ,
             "TOLLKEEPER_IMAGE": f"{self.project}:built",
             "TOLLKEEPER_KAFKA_PORT": str(self.kafka_port),
+            "TOLLKEEPER_HTTP_PORT": str(self.http_port),
             "POSTGRES_PASSWORD": self.PASSWORD,
             "TOLLKEEPER_KAFKA_HEAP": "-Xms256m -Xmx512m",
         }
@@ -68,6 +70,13 @@ class Stack:
     def catch_up(self) -> None:
         """Wait until the running jobs have brought all that was reported into the ledger."""
         eventually(self._is_caught_up, CAUGHT_UP_S, what="a ledger that is caught up")
+
+    def health(self, service: str) -> str:
+        """What the engine makes of the service's own health check."""
+        container = self.compose("ps", "-q", service).strip()
+        command = ["docker", "inspect", "--format", "{{.State.Health.Status}}", container]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ASKED_S, check=True)
+        return done.stdout.strip()
 
     def compose(self, *arguments: str, stdin: str | None = None, timeout_s: float = ASKED_S) -> str:
         """Standard output of a command of Compose that must succeed."""

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from urllib.request import urlopen
 
 import pytest
 from compose.stack import Stack, why_unavailable
 from services.finding import skip_or_fail
+from support.waiting import eventually
 
 from tollkeeper.errors import LogUnavailable
 from tollkeeper.log.kafka import KafkaLog
@@ -114,6 +116,13 @@ def test_doctor_finds_nothing_to_do(stack: Stack) -> None:
 def test_product_services_of_this_machine_reach_the_log(stack: Stack) -> None:
     with opened(stack) as log:
         assert sum(log.end_offsets().values()) > EVENTS
+
+
+def test_the_running_service_is_healthy_and_shows_its_metrics(stack: Stack) -> None:
+    eventually(lambda: stack.health("run") == "healthy", 60, what="a healthy service")
+    with urlopen(f"http://127.0.0.1:{stack.http_port}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    assert "tollkeeper_" in metrics
 
 
 def test_setup_again_changes_nothing(stack: Stack) -> None:
