@@ -4,7 +4,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-WORKDIR /src
+WORKDIR /usr/src/tollkeeper
 # Without pip in it: what runs needs none.
 RUN python3 -m venv --without-pip /opt/tollkeeper
 # Packages first, with their hashes: they change seldomer than the sources, so the layer is kept.
