@@ -119,6 +119,16 @@ def test_a_job_that_gives_no_sign_of_life_is_stuck(
     assert health.kinds == kinds
 
 
+def test_a_job_that_pauses_is_not_stuck_however_small_the_bound() -> None:
+    clock = Clock()
+    health = Health(clock, stuck_after_s=1.0)
+    health.turned("drain")
+    clock.now += 30
+    assert health.reasons() == []
+    clock.now += 1
+    assert [one.reason for one in health.reasons()] == ["job_stuck"]
+
+
 @pytest.mark.parametrize(("seconds", "kinds"), [(60, []), (61, ["service_away"])])
 def test_a_service_that_stays_away_is_named_by_who_misses_it(
     health: Watched, seconds: float, kinds: list[str]

@@ -106,6 +106,20 @@ def test_what_the_fold_does_is_counted_once_a_batch(tmp_path: Path) -> None:
     assert watch.health.owned == []
 
 
+def test_an_idle_consumer_is_no_stuck_one(tmp_path: Path) -> None:
+    now = [0.0]
+    watch = Watch(lambda: now[0], stuck_after_s=60)
+    with opened_app(tmp_path) as app:
+        pipeline = app.pipeline(watch)
+        for _ in range(3):
+            pipeline.step()
+            now[0] += 50.0
+            assert watch.health.reasons() == []
+        now[0] += 50.0
+        assert [one.reason for one in watch.health.reasons()] == ["job_stuck"]
+        pipeline.close()
+
+
 def test_being_overtaken_is_counted(tmp_path: Path) -> None:
     watch = watched()
     with opened_app(tmp_path) as app:

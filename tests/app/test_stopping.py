@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -47,6 +49,10 @@ class Running:
         except urllib.error.HTTPError as refused:
             with refused:
                 return refused.code, json.loads(refused.read())
+
+    def reasons(self) -> list[str]:
+        """What it says is wrong."""
+        return [one["reason"] for one in self.healthz()[1]["reasons"]]
 
     def owns_all(self, partitions: int = 8) -> bool:
         """Whether it has joined and was given every partition."""
@@ -103,6 +109,14 @@ def fill(app: App) -> None:
     homes.emit(app, list(synthetic(load)))
 
 
+def fill_more(app: App) -> None:
+    """One usage event more, sent without the database."""
+    (usage,) = synthetic(
+        SyntheticLoad(seed=8, events=1, organizations=1, ending_at=1_793_880_000_000_000)
+    )
+    homes.emit(app, [usage])
+
+
 def test_idle(tmp_path: Path) -> None:
     with homes.opened_app(tmp_path):
         pass
@@ -143,6 +157,70 @@ def test_a_database_that_is_locked_leaves_the_batch_behind_and_the_group_at_once
     assert lines[-1]["abandoned"] == "consume"
     with homes.opened_app(tmp_path) as app:
         assert homes.fold(app).counts.charged == EVENTS
+
+
+def test_a_consumer_that_hangs_fails_healthz_and_is_well_again_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heartbeats go on all the while, and so do the other jobs."""
+    monkeypatch.setenv("TOLLKEEPER_STUCK_AFTER_S", "1")
+    with homes.opened_app(tmp_path) as app:
+        fill(app)
+        with running(tmp_path) as child:
+            eventually(child.owns_all, what="all partitions")
+            eventually(lambda: homes.charged(app) == EVENTS, 60, what="all is charged")
+            with closing(
+                sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+            ) as writer:
+                writer.execute("BEGIN IMMEDIATE")
+                fill_more(app)
+                eventually(lambda: "partition_stuck" in child.reasons(), 30, what="it is noticed")
+                assert child.healthz()[0] == 503
+                assert _members(tmp_path) == 1
+            eventually(lambda: child.healthz()[0] == 200, 60, what="it is well again")
+            child.stop()
+        assert homes.charged(app) == EVENTS + 1
+
+
+def test_a_signal_while_it_starts_ends_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As process 1 of a container it would otherwise not even hear it."""
+    with socket.socket() as silent:  # connections are taken, and never answered
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("TOLLKEEPER_LOG", f"kafka://127.0.0.1:{silent.getsockname()[1]}")
+        process = homes.start(tmp_path, "run")
+        try:
+            eventually(lambda: _catches_sigterm(process.pid), what="its handler")
+            process.terminate()
+            out, err = process.communicate(timeout=STOPPED_WITHIN_S)
+        finally:
+            kill(process)
+    assert (process.returncode, out) == (0, ""), err
+    assert '"event": "stopped", "while_starting": true' in err
+
+
+def test_an_address_in_use_ends_the_start_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        monkeypatch.setattr(
+            homes, "environment", lambda *given: {**ENVIRONMENT(*given), "TOLLKEEPER_HTTP": address}
+        )
+        ended = homes.run(tmp_path, "run")
+    assert ended.returncode == 2
+    assert f"TOLLKEEPER_HTTP: {address} can't be listened on" in ended.stderr
+
+
+def _catches_sigterm(pid: int) -> bool:
+    (caught,) = re.findall(
+        r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _members(home: Path) -> int:

@@ -16,6 +16,9 @@ from tollkeeper.errors import Halted
 
 Kind = Literal["job_died", "job_stuck", "partition_stuck", "partition_halted", "service_away"]
 
+LONGEST_PAUSE_S = 30.0
+"""A job is never called stuck earlier: the drain's round and its pause may take half of it."""
+
 
 class Standing(msgspec.Struct, frozen=True):
     """Where the fold of a partition stands, and where its log ends."""
@@ -144,7 +147,7 @@ class Health:
         return [
             Reason("job_stuck", f"{job} gave no sign of life for {silent_s:.0f} s", True)
             for job, silent_s in silent.items()
-            if silent_s > self._stuck_after_s
+            if silent_s > max(self._stuck_after_s, LONGEST_PAUSE_S)
         ]
 
     def _stuck_partitions(self, now: float) -> list[Reason]:
