@@ -6,8 +6,10 @@ import logging
 from pathlib import Path
 
 import pytest
+from support import homes
 
 from tollkeeper.logline import LogLine, failure
+from tollkeeper.organizations.commands import OpenOrganization
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,17 @@ def test_any_handler_of_the_standard_library_prints_it(caplog: pytest.LogCapture
         logging.getLogger("tollkeeper.test").warning(LogLine("not_read", **failure(error)))
     assert "not_read error=FileNotFoundError cause=" in caplog.text
     assert "/no/such/file" in caplog.text
+
+
+def test_what_a_command_decided_can_be_followed_to_its_place_on_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with homes.opened_app(tmp_path) as app, caplog.at_level(logging.DEBUG, "tollkeeper.outbox"):
+        homes.handle(
+            app, OpenOrganization(organization="acme", plan="enterprise_self_serve", owner="ann")
+        )
+    (line,) = [one.msg for one in caplog.records if isinstance(one.msg, LogLine)]
+    assert line.name == "relayed"
+    assert line.fields["stream"] == "organization/acme"
+    assert line.fields["command_id"] == "test-OpenOrganization-0"
+    assert {"version", "partition", "offset"} <= set(line.fields)

@@ -61,6 +61,17 @@ def test_a_log_that_is_away_is_one_finding_and_the_rest_is_still_asked(
     assert "TOLLKEEPER_LOG" in acme("doctor").out
 
 
+def test_owners_that_cannot_be_asked_are_unknown_and_not_missing(
+    acme: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> dict[int, str]:
+        raise LogUnavailable("no coordinator")
+
+    monkeypatch.setattr(SqliteLog, "owners", refuse)
+    acme.json("emit", "-", stdin=line("a"))
+    assert list(wrong(acme.json("doctor", code=3))) == ["group", "lag"]
+
+
 def test_a_database_that_is_away_is_one_finding_and_the_rest_is_still_asked(
     acme: CommandLine,
 ) -> None:

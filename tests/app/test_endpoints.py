@@ -118,6 +118,22 @@ def test_off_listens_nowhere() -> None:
         assert address is None
 
 
+def test_a_client_that_drips_is_cut_off_as_well(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tollkeeper.app.endpoints.REQUEST_TIMEOUT_S", 0.3)
+    with closing(socket.create_connection((served.address.host, served.address.port))) as client:
+
+        def is_cut() -> bool:
+            try:
+                client.sendall(b"G")
+            except ConnectionError:
+                return True
+            return False
+
+        eventually(is_cut, 20, what="the connection ends")
+
+
 def test_silent_clients_take_no_more_than_their_threads_and_are_cut_off(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,8 +123,9 @@ def test_idle(tmp_path: Path) -> None:
     with running(tmp_path) as child:
         eventually(child.owns_all, what="all partitions")
         lines = child.stop()
-    assert [one["event"] for one in lines] == ["stopping", "stopped"]
-    assert (lines[0]["cause"], lines[1]["abandoned"]) == ("SIGTERM", None)
+    assert [one["event"] for one in lines] == ["partitions_adopted", "stopping", "stopped"]
+    assert lines[0]["partitions"] == list(range(8))
+    assert (lines[1]["cause"], lines[2]["abandoned"]) == ("SIGTERM", None)
 
 
 def test_under_load_what_was_begun_is_finished_and_the_group_is_left(tmp_path: Path) -> None:

@@ -45,10 +45,20 @@ def test_what_the_timeout_cuts_off_is_counted_and_stays(tmp_path: Path) -> None:
     away = MemoryLog()
     away.is_away = True
     result = drain_spools(tmp_path, away, timeout_s=0.05, settings=QUICK)
-    assert (result.sent, result.left, result.owned) == (0, 5, 0)
+    assert (result.sent, result.left, result.owned, result.orphaned) == (0, 5, 0, 5)
     log = MemoryLog()
     assert drain_spools(tmp_path, log, timeout_s=10).sent == 5
     assert ids_on(log) == ids
+
+
+def test_a_stop_cuts_off_as_the_timeout_does(tmp_path: Path) -> None:
+    abandoned(tmp_path, 9)
+    stop = threading.Event()
+    log = MemoryLog()
+    result = drain_spools(
+        tmp_path, log, timeout_s=30, progress=lambda _sent: stop.set(), settings=QUICK, stop=stop
+    )
+    assert (result.sent, result.left) == (4, 5)
 
 
 def test_a_living_emitters_spool_is_left_alone(tmp_path: Path) -> None:
@@ -58,7 +68,7 @@ def test_a_living_emitters_spool_is_left_alone(tmp_path: Path) -> None:
         emitter.emit_many([usage()] * 3)
         log = MemoryLog()
         result = drain_spools(tmp_path, log, timeout_s=10)
-        assert (result.sent, result.left, result.owned) == (0, 3, 1)
+        assert (result.sent, result.left, result.owned, result.orphaned) == (0, 3, 1, 0)
         assert ids_on(log) == []
         away.is_away = False
 

@@ -67,6 +67,8 @@ class Watch:
         self.metrics.usage_duplicates.inc(counts.duplicates)
         for cause, count in counts.causes.items():
             self.metrics.dead_letters.labels(cause).inc(count)
+            # Their ids stand in `tollkeeper dead-letters list`: one line each could be millions.
+            logger.warning(LogLine("quarantined", cause=cause, records=count))
 
     def adopted(self, owned: Collection[int]) -> None:
         """These partitions, and no others, are this process's now."""
@@ -79,6 +81,7 @@ class Watch:
             self._owned |= set(owned)
         if owned:
             self.metrics.adoptions.inc()
+            logger.info(LogLine("partitions_adopted", partitions=sorted(owned)))
         else:
             self.metrics.halted.clear()
 

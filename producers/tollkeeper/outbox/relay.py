@@ -6,13 +6,18 @@ version. What it never does is send a version before the one that precedes it wa
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import Engine, update
 
 from tollkeeper.failpoints import failpoint
 from tollkeeper.log.port import Log, Outgoing
+from tollkeeper.logline import LogLine
 from tollkeeper.outbox.database import reading, writing
 from tollkeeper.outbox.store import Decided, waiting
 from tollkeeper.outbox.tables import decided_event
+
+logger = logging.getLogger(__name__)
 
 STREAMS_A_ROUND = 1_000
 
@@ -60,4 +65,14 @@ class Relay:
                         decided_event.c.log_offset.is_(None),  # the fold may have been faster
                     )
                     .values(log_offset=offset)
+                )
+                logger.debug(
+                    LogLine(
+                        "relayed",
+                        stream=event.stream,
+                        version=event.version,
+                        command_id=event.command_id,
+                        partition=event.log_partition,
+                        offset=offset,
+                    )
                 )
