@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tollkeeper.app.logs import logging_to
+from tollkeeper.app.logs import JsonLines, Sparingly, logging_to
 from tollkeeper.app.run_settings import Address, load_run_settings
 from tollkeeper.errors import InvalidInput
 from tollkeeper.logline import LogLine
@@ -104,3 +104,24 @@ def test_the_settings_of_a_process_that_stays() -> None:
 def test_a_wrong_setting_is_refused_by_its_name(name: str, value: str) -> None:
     with pytest.raises(InvalidInput, match=f"TOLLKEEPER_{name}"):
         load_run_settings({f"TOLLKEEPER_{name}": value})
+
+
+def test_a_library_that_repeats_itself_is_heard_once_a_minute() -> None:
+    now = [0.0]
+    sparingly = Sparingly(lambda: now[0])
+
+    def record(name: str, place: int) -> logging.LogRecord:
+        return logging.LogRecord(
+            name, logging.WARNING, "conn.py", place, "lost %d", (now[0],), None
+        )
+
+    heard = [sparingly.filter(record("kafka.net", 1)) for _ in range(5)]
+    assert heard == [True, False, False, False, False]
+    assert sparingly.filter(record("kafka.net", 2))  # another place has other news
+    assert all(sparingly.filter(record("tollkeeper.x", 1)) for _ in range(5))
+    now[0] = 59.9
+    assert not sparingly.filter(record("kafka.net", 1))
+    now[0] = 60.0
+    again = record("kafka.net", 1)
+    assert sparingly.filter(again)
+    assert json.loads(JsonLines().format(again))["held_back"] == 5

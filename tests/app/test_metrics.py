@@ -73,6 +73,7 @@ def test_every_name_has_its_unit_and_every_label_is_bounded() -> None:
             continue
         assert family.name.startswith("tollkeeper_")
         assert family.documentation.endswith("."), family.name
+        assert not any(sample.name.endswith("_created") for sample in family.samples)
         assert not re.search(r"_(ms|micros|nanos|mb|percent)$", family.name)
     declared = Metrics().__dict__.values()
     labels = {label for one in declared for label in getattr(one, "_labelnames", ())}

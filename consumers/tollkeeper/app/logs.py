@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TextIO
 
 from tollkeeper.logline import LogLine
@@ -18,6 +20,7 @@ from tollkeeper.logline import LogLine
 OWN = "tollkeeper"
 TALKATIVE = ("kafka", "sqlalchemy")
 """Libraries that may have a level of their own, set before ours."""
+QUIET_S = 60.0
 
 
 @contextmanager
@@ -25,6 +28,7 @@ def logging_to(stream: TextIO, *, log_format: str | None, level: str) -> Iterato
     """Write every line to `stream` meanwhile; without a format: text on a terminal, JSON elsewhere."""
     chosen = log_format or ("text" if stream.isatty() else "json")
     handler = logging.StreamHandler(stream)
+    handler.addFilter(Sparingly())
     handler.setFormatter(JsonLines() if chosen == "json" else TextLines())
     levels = {OWN: level.upper(), **dict.fromkeys(TALKATIVE, "WARNING")}
     before = {name: logging.getLogger(name).level for name in levels}
@@ -38,6 +42,33 @@ def logging_to(stream: TextIO, *, log_format: str | None, level: str) -> Iterato
         root.removeHandler(handler)
         for name, was in before.items():
             logging.getLogger(name).setLevel(was)
+
+
+class Sparingly(logging.Filter):
+    """Lets each place in a library speak once a minute, and says how often it was held back since.
+
+    While a broker is away kafka-python prints dozens of lines a second, of which one is news. A bound
+    needs none: places in code are few.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._spoke_at: dict[tuple[str, int], float] = {}
+        self._held_back: Counter[tuple[str, int]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written; ours always are."""
+        if record.name.split(".")[0] == OWN:
+            return True
+        place = (record.pathname, record.lineno)
+        now = self._monotonic()
+        if now - self._spoke_at.get(place, -QUIET_S) < QUIET_S:
+            self._held_back[place] += 1
+            return False
+        self._spoke_at[place] = now
+        record.held_back = self._held_back.pop(place, 0)
+        return True
 
 
 class JsonLines(logging.Formatter):
@@ -56,6 +87,7 @@ class JsonLines(logging.Formatter):
                 document.setdefault(name, value)
         else:
             document["text"] = record.getMessage()
+            document["held_back"] = getattr(record, "held_back", 0)
         document["logger"] = record.name
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
