@@ -9,21 +9,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from time import monotonic, perf_counter
+from time import perf_counter
 
 from bench.stages import timed_stages
 
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
-from tollkeeper.pipeline.loop import Pipeline, PipelineSettings
+from tollkeeper.pipeline.settings import PipelineSettings
 
 
 def main(group: str, partitions: int) -> None:
     """Fold until nothing is left of as many partitions as this member is to have."""
     app = App(load_settings(os.environ))
-    pipeline = Pipeline(
-        app.log, app.ledger, monotonic=monotonic, settings=PipelineSettings(group=group)
-    )
+    pipeline = app.pipeline(settings=PipelineSettings(group=group))
     ends = app.log.end_offsets()
     try:
         while len(pipeline.owned) != partitions:

@@ -22,7 +22,8 @@ from tollkeeper.log.port import LogConsumer, LogRecord, Outgoing
 from tollkeeper.metering.usage import Usage
 from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.deciding import Done
-from tollkeeper.pipeline.loop import Pipeline, PipelineSettings
+from tollkeeper.pipeline.loop import Pipeline
+from tollkeeper.pipeline.settings import PipelineSettings
 from tollkeeper.reports.letters import LetterFilter, find_letters
 
 

@@ -11,7 +11,7 @@ from on_kafka.installation import Installation
 from services.kafka_local import LocalKafka
 from support.waiting import eventually
 
-from tollkeeper.pipeline.loop import GROUP
+from tollkeeper.pipeline.settings import GROUP
 
 SEED = 41
 RECOVERED_S = 30.0

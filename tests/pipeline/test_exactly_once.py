@@ -21,7 +21,8 @@ from tollkeeper.app.wiring import App
 from tollkeeper.metering.usage import Usage
 from tollkeeper.organizations.commands import BuyCredits, OpenOrganization
 from tollkeeper.outbox.database import reading
-from tollkeeper.pipeline.loop import Pipeline, PipelineSettings
+from tollkeeper.pipeline.loop import Pipeline
+from tollkeeper.pipeline.settings import PipelineSettings
 from tollkeeper.replay.verify import verify
 from tollkeeper.reports.balance import balance
 from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic

@@ -26,7 +26,7 @@ from tollkeeper.metering.drain import spooled_frames
 from tollkeeper.metering.spool import DAMAGED, emitter_directories, spooled_bytes
 from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.store import count_waiting, oldest_waiting
-from tollkeeper.pipeline.loop import GROUP
+from tollkeeper.pipeline.settings import GROUP
 from tollkeeper.reports.letters import OpenLetters, open_letters_by_cause
 
 T = TypeVar("T")

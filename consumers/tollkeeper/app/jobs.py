@@ -15,7 +15,8 @@ from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.metering.drain import DrainResult, drain_spools
 from tollkeeper.metering.settings import EmitterSettings
 from tollkeeper.outbox.database import reading
-from tollkeeper.pipeline.loop import Pipeline, PipelineSettings
+from tollkeeper.pipeline.loop import Pipeline
+from tollkeeper.pipeline.settings import PipelineSettings
 
 if TYPE_CHECKING:  # `catch_up` does without the metrics' import
     from tollkeeper.app.watch import Watch

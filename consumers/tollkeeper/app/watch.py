@@ -48,7 +48,7 @@ class Watch:
         self._owned: set[int] = set()
         self._stages = {
             stage: self.metrics.stage_duration.labels(stage)
-            for stage in ("poll", "fold", "commit", "publish")
+            for stage in ("poll", "decode", "fold", "commit", "publish")
         }
         self._lock = threading.Lock()
         self._ever_away: set[tuple[str, str]] = set()

@@ -11,37 +11,20 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-import msgspec
-
 from tollkeeper.errors import Halted, LogDiverged, LogUnavailable, StoreUnavailable
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.apply import FoldCounts, fold_round
-from tollkeeper.ledger.batch import Taken, prepare, rounds
+from tollkeeper.ledger.batch import Prepared, Taken, rounds
 from tollkeeper.ledger.collector import paused_collector
 from tollkeeper.ledger.continuity import check_same_log
 from tollkeeper.ledger.port import Ledger
-from tollkeeper.log.port import Log, LogRecord
+from tollkeeper.log.port import Log
 from tollkeeper.logline import LogLine, failure
 from tollkeeper.pipeline.observing import Observer, Unobserved
+from tollkeeper.pipeline.reading import BatchReader
+from tollkeeper.pipeline.settings import PipelineSettings
 
 logger = logging.getLogger(__name__)
-
-GROUP = "tollkeeper"
-
-
-class PipelineSettings(msgspec.Struct, frozen=True):
-    """`max_records` bounds a batch, `linger_s` how long it may stay open for more.
-
-    `commit_interval_s` is how often, at most, progress is published on the log for lag tools, and
-    `look_interval_s` how often an idle member looks whether the log is still the same.
-    """
-
-    group: str = GROUP
-    max_records: int = 5_000
-    linger_s: float = 0.25
-    poll_timeout_s: float = 0.25
-    commit_interval_s: float = 1.0
-    look_interval_s: float = 5.0
 
 
 class Pipeline:
@@ -62,13 +45,15 @@ class Pipeline:
         self._settings = settings or PipelineSettings()
         self._observer = observer or Unobserved()
         self._consumer = log.consumer(self._settings.group)
+        self._reader = BatchReader(
+            self._consumer, self._settings, monotonic=monotonic, observer=self._observer
+        )
         self._epoch = -1
         self._generation = 0
         self._next: dict[int, int] = {}
         self._uncommitted: dict[int, int] = {}
-        self._committed_at = self._looked_at = monotonic()
+        self._published_at = self._looked_at = monotonic()
         self._log_identity = ""
-        self._lost: dict[int, Halted] = {}
         self.halted: dict[int, Halted] = {}
         """Partitions that this member stopped by name; the others go on."""
         self.totals = FoldCounts()
@@ -91,27 +76,29 @@ class Pipeline:
         return counts
 
     def _step(self) -> FoldCounts:
-        began = self._monotonic()
-        records = self._collect()
-        if self._consumer.assignment_epoch != self._epoch:
+        batch = self._reader.ahead() or self._reader.read(self._next, self._due_to_publish())
+        if batch.epoch != self._epoch:
             self._adopt()
             return FoldCounts()
-        if not records:
-            self._halt_all(self._lost)
-            self._commit_to_log(self._settings.commit_interval_s)
+        counts = FoldCounts()
+        if batch.records:
+            if self._ledger.is_server:
+                self._reader.begin(self._ends_of(batch.prepared), self._due_to_publish())
+            with paused_collector():
+                counts = self._fold(batch.prepared)
+            self.totals += counts
+        else:
             self._look_at_the_log()
-            return FoldCounts()
-        self._observer.took("poll", self._monotonic() - began)
-        with paused_collector():
-            counts = self._fold(records)
-        self._halt_all(self._lost)
-        self.totals += counts
+        self._halt_all(batch.lost)  # what came before was folded first
         return counts
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
+        self._reader.close()
         with suppress(LogUnavailable):  # only lag tools would miss it
-            self._commit_to_log(0.0)
+            if self._uncommitted:
+                self._consumer.commit(self._uncommitted)
+                failpoint("pipeline.after_log_commit")
         self.leave()
 
     def leave(self) -> None:
@@ -119,31 +106,7 @@ class Pipeline:
         self._observer.adopted(())
         self._consumer.close()
 
-    def _collect(self) -> list[LogRecord]:
-        settings = self._settings
-        records = self._poll(settings.max_records, settings.poll_timeout_s)
-        closes_at = self._monotonic() + settings.linger_s
-        while records and len(records) < settings.max_records and self._monotonic() < closes_at:
-            more = self._poll(settings.max_records - len(records), 0.0)
-            if not more:
-                break
-            records += more
-        return records
-
-    def _poll(self, max_records: int, timeout_s: float) -> list[LogRecord]:
-        """Records; none when a partition has lost its place on the log: what came before is folded
-        first, then it halts."""
-        try:
-            return self._consumer.poll(max_records=max_records, timeout_s=timeout_s)
-        except Halted as halt:
-            if halt.partition is None:
-                raise
-            self._lost[halt.partition] = halt
-            return []
-
-    def _fold(self, records: list[LogRecord]) -> FoldCounts:
-        owned = [record for record in records if record.partition in self._next]
-        prepared = prepare(owned, self._next)
+    def _fold(self, prepared: Prepared) -> FoldCounts:
         # Asked after the records came, so they are of this log; and outside of the transaction, which
         # mustn't hold its locks while the log is waited for.
         identity = self._log.identity
@@ -159,6 +122,7 @@ class Pipeline:
                 return total
             except StoreUnavailable:
                 # The commit may have happened: only the positions in SQL can tell.
+                self._reader.abandon()
                 self._epoch = -1
                 raise
             failpoint("pipeline.after_commit")
@@ -167,7 +131,6 @@ class Pipeline:
             ends = {partition: taken[partition][-1][0].next_offset for partition in taken}
             self._next.update(ends)
             self._uncommitted.update(ends)
-        self._commit_to_log(self._settings.commit_interval_s)
         self._halt_all(prepared.halted)
         return total
 
@@ -191,8 +154,9 @@ class Pipeline:
 
     def _adopt(self) -> None:
         """Take up the owned partitions at the positions that SQL knows."""
+        self._reader.abandon()
         epoch, self._epoch = self._consumer.assignment_epoch, -1
-        self._next, self._uncommitted, self._lost = {}, {}, {}
+        self._next, self._uncommitted = {}, {}
         self._observer.adopted(self._consumer.assignment)
         self._log_identity, self._looked_at = self._log.identity, self._monotonic()
         self._ledger.raise_barriers(self._log, self._settings.group)
@@ -217,14 +181,22 @@ class Pipeline:
             if self._log.identity != self._log_identity:
                 self._adopt()
 
-    def _commit_to_log(self, interval_s: float) -> None:
-        """Publish progress for lag tools, at most once an interval: the truth is in SQL."""
+    def _ends_of(self, prepared: Prepared) -> dict[int, int]:
+        """Where reading goes on behind a batch, of the partitions that go on at all."""
+        ends = {one: taken[-1][0].next_offset for one, taken in prepared.partitions.items()}
+        return {
+            one: ends.get(one, position)
+            for one, position in self._next.items()
+            if one not in prepared.halted
+        }
+
+    def _due_to_publish(self) -> dict[int, int]:
+        """Progress for lag tools, handed out at most once an interval: the truth is in SQL."""
         now = self._monotonic()
-        if self._uncommitted and now - self._committed_at >= interval_s:
-            self._consumer.commit(self._uncommitted)
-            self._observer.took("publish", self._monotonic() - now)
-            self._uncommitted, self._committed_at = {}, now
-            failpoint("pipeline.after_log_commit")
+        if not self._uncommitted or now - self._published_at < self._settings.commit_interval_s:
+            return {}
+        due, self._uncommitted, self._published_at = self._uncommitted, {}, now
+        return due
 
     def _halt_all(self, halts: dict[int, Halted]) -> None:
         while halts:

@@ -11,13 +11,13 @@ from typing import Literal, Protocol
 from tollkeeper.errors import Halted
 from tollkeeper.ledger.apply import FoldCounts
 
-Stage = Literal["poll", "fold", "commit", "publish"]
-"""`poll` collects a batch; `fold` is all of its transaction but the `commit`; `publish` tells the log's
-group how far it went."""
+Stage = Literal["poll", "decode", "fold", "commit", "publish"]
+"""`poll` collects a batch and `decode` makes events of it; `fold` is all of its transaction but the
+`commit`; `publish` tells the log's group how far it went."""
 
 
 class Observer(Protocol):
-    """Called on the pipeline's thread, at most a few times a batch: it must not wait."""
+    """Called a few times a batch, by the thread that reads or the one that folds: it must not wait."""
 
     def took(self, stage: Stage, duration_s: float) -> None:
         """A stage of a batch is done."""

@@ -79,6 +79,11 @@ class LedgerTransaction(Protocol):
 class Ledger(Protocol):
     """The ledger as a whole."""
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it works in a process of its own: then the next batch is read meanwhile."""
+        ...
+
     def transaction(self) -> AbstractContextManager[LedgerTransaction]:
         """Commits at the end, rolls back on an exception. Raises StoreUnavailable."""
         ...

@@ -88,6 +88,12 @@ class SqlLedger:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it works in a process of its own. SQLite works in ours, row by row: a thread that
+        read meanwhile would take the interpreter's lock from it after each."""
+        return self.engine.dialect.name == "postgresql"
+
     @contextmanager
     def transaction(self) -> Iterator[SqlTransaction]:
         """Commits at the end, rolls back on an exception."""
