@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from sqlalchemy import Connection, Row, Table
 
 from tollkeeper.errors import Misuse
+from tollkeeper.ledger.port import Move
 from tollkeeper.ledger.rows import ChargedBefore, PlainRow
 from tollkeeper.ledger.tables import COUNT_COLUMNS, NANOS_COLUMNS
 
@@ -23,10 +24,10 @@ SPEND_SUMS = ("events", *COUNT_COLUMNS, *NANOS_COLUMNS)
 class Dialect(Protocol):
     """How one kind of database does what the ledger asks of it."""
 
-    def fence(self, connection: Connection, generation: int, partitions: Collection[int]) -> None:
-        """Keep other folds of these partitions out until the transaction ends.
+    def advance(self, connection: Connection, generation: int, moves: Sequence[Move]) -> bool:
+        """See `port.LedgerTransaction.advance`; the moves come in the order of partitions.
 
-        Raises StoreUnavailable when another one doesn't end in a bounded time.
+        Raises StoreUnavailable when another fold of theirs doesn't end in a bounded time.
         """
         ...
 

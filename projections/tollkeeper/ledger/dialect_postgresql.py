@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.ledger.dialect import SPEND_KEY, SPEND_SUMS, AnyRow
+from tollkeeper.ledger.port import Move
 from tollkeeper.ledger.rows import ChargedBefore, ChargeRow, PlainRow
 from tollkeeper.ledger.tables import charge, spend
 
@@ -42,6 +43,18 @@ _END_HOLDERS = text(
         AND classid::bigint = :folds AND objid::bigint = ANY(:partitions)
     """
 )
+_ADVANCE = text(
+    """
+    UPDATE consumer_offset AS o SET
+        next_offset = m.next, last_record_hash = m.hash, last_appended_at = m.time
+    FROM unnest(
+        CAST(:partitions AS int8[]), CAST(:firsts AS int8[]), CAST(:nexts AS int8[]),
+        CAST(:identities AS text[]), CAST(:hashes AS bytea[]), CAST(:times AS int8[])
+    ) AS m(partition, first, next, identity, hash, time)
+    WHERE o.generation = :generation AND o.log_partition = m.partition
+        AND o.next_offset = m.first AND o.log_identity = m.identity
+    """
+)
 _INSERT_STAGED = (
     f"INSERT INTO charge ({', '.join(_CHARGE_COLUMNS)}) SELECT {', '.join(_CHARGE_COLUMNS)} "
     "FROM staged_charge ORDER BY ctid ON CONFLICT DO NOTHING"
@@ -63,23 +76,25 @@ _ADD_STAGED_SPEND = (
 class PostgresqlDialect:
     """See `dialect.Dialect`."""
 
-    def fence(self, connection: Connection, generation: int, partitions: Collection[int]) -> None:
-        """Take each partition's lock; end the session of a fold that doesn't give it back.
+    def advance(self, connection: Connection, generation: int, moves: Sequence[Move]) -> bool:
+        """All of them in one statement, under each partition's lock.
 
         Positions alone would be fence enough. The lock adds a name for whoever is in the way.
         """
-        # The generation counts in thousands at most, a partition too: together they fit 31 bits.
-        keys = [generation % 2**15 << 16 | partition for partition in sorted(partitions)]
-        wanted = {"folds": _FOLDS, "partitions": keys}
-        if connection.execute(_TRY, wanted).scalar():
-            return
-        if not _locked_in_time(connection, wanted):
-            connection.execute(_END_HOLDERS, wanted)
-            if not _locked_in_time(connection, wanted):
-                raise StoreUnavailable(
-                    f"another fold of partitions {sorted(partitions)} doesn't end; look for its session "
-                    "in pg_stat_activity"
-                )
+        _lock(connection, generation, [move.partition for move in moves])
+        moved = connection.execute(
+            _ADVANCE,
+            {
+                "generation": generation,
+                "partitions": [move.partition for move in moves],
+                "firsts": [move.first_offset for move in moves],
+                "nexts": [move.to.next_offset for move in moves],
+                "identities": [move.to.log_identity for move in moves],
+                "hashes": [move.to.last_record_hash for move in moves],
+                "times": [move.to.last_appended_at for move in moves],
+            },
+        )
+        return bool(moved.rowcount == len(moves))
 
     def insert_charges(
         self, connection: Connection, generation: int, rows: Sequence[PlainRow]
@@ -136,6 +151,22 @@ class PostgresqlDialect:
 
 
 POSTGRESQL = PostgresqlDialect()
+
+
+def _lock(connection: Connection, generation: int, partitions: Sequence[int]) -> None:
+    """Take each partition's lock; end the session of a fold that doesn't give it back."""
+    # The generation counts in thousands at most, a partition too: together they fit 31 bits.
+    keys = [generation % 2**15 << 16 | partition for partition in partitions]
+    wanted = {"folds": _FOLDS, "partitions": keys}
+    if connection.execute(_TRY, wanted).scalar():
+        return
+    if not _locked_in_time(connection, wanted):
+        connection.execute(_END_HOLDERS, wanted)
+        if not _locked_in_time(connection, wanted):
+            raise StoreUnavailable(
+                f"another fold of partitions {partitions} doesn't end; look for its session in "
+                "pg_stat_activity"
+            )
 
 
 def _locked_in_time(connection: Connection, wanted: Mapping[str, object]) -> bool:

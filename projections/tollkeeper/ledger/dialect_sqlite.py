@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 
-from sqlalchemy import Connection, Table, TextualSelect, text
+from sqlalchemy import Connection, Table, TextualSelect, text, update
 
 from tollkeeper.ledger.dialect import SPEND_KEY, SPEND_SUMS, AnyRow
+from tollkeeper.ledger.port import Move
 from tollkeeper.ledger.rows import ChargedBefore, ChargeRow, PlainRow
+from tollkeeper.ledger.tables import consumer_offset
 
 _CHARGE_COLUMNS = ", ".join(ChargeRow._fields)
 _CHARGE_MARKS = ", ".join("?" * len(ChargeRow._fields))
@@ -43,8 +45,27 @@ _ADD_SPEND = (
 class SqliteDialect:
     """See `dialect.Dialect`."""
 
-    def fence(self, connection: Connection, generation: int, partitions: Collection[int]) -> None:
-        """Nothing to do: a transaction that may write has begun IMMEDIATE, so it is alone."""
+    def advance(self, connection: Connection, generation: int, moves: Sequence[Move]) -> bool:
+        """Nobody else is here: a transaction that may write has begun IMMEDIATE."""
+        table = consumer_offset
+        for move in moves:
+            moved = connection.execute(
+                update(table)
+                .where(
+                    table.c.generation == generation,
+                    table.c.log_partition == move.partition,
+                    table.c.next_offset == move.first_offset,
+                    table.c.log_identity == move.to.log_identity,
+                )
+                .values(
+                    next_offset=move.to.next_offset,
+                    last_record_hash=move.to.last_record_hash,
+                    last_appended_at=move.to.last_appended_at,
+                )
+            )
+            if moved.rowcount == 0:
+                return False
+        return True
 
     def insert_charges(
         self, connection: Connection, generation: int, rows: Sequence[PlainRow]

@@ -39,27 +39,8 @@ class SqlTransaction:
 
     def advance(self, generation: int, moves: Sequence[Move]) -> bool:
         """Compare and set every position, in partition order."""
-        dialect = dialect_of(self.connection)
-        dialect.fence(self.connection, generation, [move.partition for move in moves])
-        table = consumer_offset
-        for move in sorted(moves, key=lambda move: move.partition):
-            moved = self.connection.execute(
-                update(table)
-                .where(
-                    table.c.generation == generation,
-                    table.c.log_partition == move.partition,
-                    table.c.next_offset == move.first_offset,
-                    table.c.log_identity == move.to.log_identity,
-                )
-                .values(
-                    next_offset=move.to.next_offset,
-                    last_record_hash=move.to.last_record_hash,
-                    last_appended_at=move.to.last_appended_at,
-                )
-            )
-            if moved.rowcount == 0:
-                return False
-        return True
+        ordered = sorted(moves, key=lambda move: move.partition)
+        return dialect_of(self.connection).advance(self.connection, generation, ordered)
 
     def load(self, generation: int, wanted: Wanted) -> View:
         """The ledger's state at these keys."""

@@ -34,13 +34,17 @@ def _int_key(name: str) -> Column[int]:
 
 
 def _projection(
-    name: str, *columns: Column[int] | Column[str] | Column[bytes] | PrimaryKeyConstraint
+    name: str,
+    *columns: Column[int] | Column[str] | Column[bytes] | PrimaryKeyConstraint,
+    is_often_updated: bool = False,
 ) -> Table:
+    """`is_often_updated` leaves room in PostgreSQL's pages, so that an update touches no index."""
     return Table(
         name,
         metadata,
         _int_key("generation"),
         *columns,
+        postgresql_with={"fillfactor": 70} if is_often_updated else {},
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
@@ -72,6 +76,7 @@ consumer_offset = _projection(
     Column("log_identity", Text, nullable=False),
     Column("last_record_hash", LargeBinary),
     Column("last_appended_at", Int64),
+    is_often_updated=True,
 )
 """The position of a fold: moved by compare and set in the fold's own transaction (the zombie fence)."""
 
@@ -101,6 +106,7 @@ organization = _projection(
     Column("duplicate_events", Int64, nullable=False),
     Column("purchased_nanos", Int64, nullable=False),  # less what was voided
     Column("used_nanos", Int64, nullable=False),  # charges that drew on credits (self-serve)
+    is_often_updated=True,
 )
 """Opened by OrganizationOpened; totals by every fold that touches the organization."""
 
@@ -185,6 +191,7 @@ spend = _projection(
     Column("events", Int64, nullable=False),
     *_counts(),
     *_parts(),
+    is_often_updated=True,
 )
 """Charges summed by period, day, member, surface, model and (in columns) token type: UsageRecorded."""
 

@@ -14,6 +14,7 @@ branch_labels = None
 depends_on = None
 
 INT64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+OFTEN_UPDATED = {"fillfactor": 70}
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TOKEN_TYPES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 COUNTS = (*(f"{name}_tokens" for name in TOKEN_TYPES), "web_search_requests")
@@ -114,6 +115,7 @@ def _create_consumer_offset() -> None:
         sa.Column("last_record_hash", sa.LargeBinary(), nullable=True),
         sa.Column("last_appended_at", INT64, nullable=True),
         sa.PrimaryKeyConstraint("generation", "log_partition"),
+        postgresql_with=OFTEN_UPDATED,
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
@@ -260,6 +262,7 @@ def _create_organization() -> None:
         sa.Column("purchased_nanos", INT64, nullable=False),
         sa.Column("used_nanos", INT64, nullable=False),
         sa.PrimaryKeyConstraint("generation", "organization"),
+        postgresql_with=OFTEN_UPDATED,
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
@@ -308,6 +311,7 @@ def _create_spend() -> None:
         sa.PrimaryKeyConstraint(
             "generation", "organization", "period_start", "day", "member", "surface", "model"
         ),
+        postgresql_with=OFTEN_UPDATED,
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
