@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -66,14 +67,15 @@ def test_libraries_never_print_keys_and_values_whatever_the_level(library: str) 
     assert (line["event"], line["text"]) == ("message", "the broker is away")
 
 
-def test_a_traceback_stays_within_its_line() -> None:
-    stream = io.StringIO()
-    with logging_to(stream, log_format="json", level="info"):
-        try:
-            raise ValueError("odd \udcff name")
-        except ValueError as error:
-            OWN.error(LogLine("failed", cause=error), exc_info=error)
-    (line,) = parsed(stream.getvalue())
+def test_a_traceback_and_an_odd_file_name_stay_within_their_line() -> None:
+    try:
+        raise ValueError("odd \udcff name")
+    except ValueError as error:
+        message = LogLine("failed", cause=error)
+        record = logging.LogRecord(
+            OWN.name, logging.ERROR, __file__, 1, message, None, sys.exc_info()
+        )
+    (line,) = parsed(JsonLines().format(record))
     assert "Traceback" in line["traceback"]
     assert line["cause"] == "odd \udcff name"
 
