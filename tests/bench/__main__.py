@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from bench import bench_emitter, bench_memory, bench_pipeline
+from bench import bench_emitter, bench_memory, bench_pipeline, bench_services
 from bench.measuring import machine
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +19,7 @@ from support.project import ROOT
 BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "pipeline": (bench_pipeline.run, 200_000),
     "emitter": (bench_emitter.run, 50_000),
+    "services": (bench_services.run, 200_000),
     "memory": (bench_memory.run, 200_000),
 }
 RESULT = ROOT / "build" / "bench.json"

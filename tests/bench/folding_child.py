@@ -8,44 +8,58 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+from bench.recording import recorded
 from bench.stages import timed_stages
 
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
+from tollkeeper.pipeline.loop import Pipeline
 from tollkeeper.pipeline.settings import PipelineSettings
 
 
-def main(group: str, partitions: int) -> None:
-    """Fold until nothing is left of as many partitions as this member is to have."""
+def main(group: str, partitions: int, record_to: str) -> None:
+    """Fold all of as many partitions as this member is to have; `record_to` is a file or empty."""
     app = App(load_settings(os.environ))
     pipeline = app.pipeline(settings=PipelineSettings(group=group))
     ends = app.log.end_offsets()
     try:
-        while len(pipeline.owned) != partitions:
-            pipeline.step()
-        before = pipeline.totals.records
-        _say("ready")
+        join(pipeline, partitions)
+        say("ready")
         sys.stdin.readline()
-        steps = 0
-        with timed_stages() as seconds:
+        taking_down: Any = recorded() if record_to else nullcontext([])
+        with timed_stages() as seconds, taking_down as batches:
             began = perf_counter()
-            while any(pipeline.owned[one] < ends[one] for one in pipeline.owned):
-                steps += pipeline.step().records > 0
+            pipeline.step()  # takes up the positions
+            while any(offset < ends[one] for one, offset in pipeline.owned.items()):
+                pipeline.step()
             took = perf_counter() - began
     finally:
         pipeline.close()
         app.close()
-    records = pipeline.totals.records - before
-    _say(json.dumps({"records": records, "seconds": took, "steps": steps, "stages": seconds}))
+    if record_to:
+        Path(record_to).write_bytes(pickle.dumps(batches))
+    say(json.dumps({"records": pipeline.totals.records, "seconds": took, "stages": seconds}))
 
 
-def _say(line: str) -> None:
+def join(pipeline: Pipeline, partitions: int) -> None:
+    """Be a member with its share, and nothing read yet: until a step takes positions up."""
+    consumer = pipeline._consumer  # a member that only joins is no use to anybody else
+    while len(consumer.assignment) != partitions:
+        consumer.poll(max_records=1, timeout_s=0.1)
+
+
+def say(line: str) -> None:
+    """Tell whoever started this process."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

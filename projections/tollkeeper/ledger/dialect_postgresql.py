@@ -66,7 +66,7 @@ _BEFORE = text(
         AND c.organization = k.organization AND c.event_id = k.event_id
     """
 )
-_ADD_STAGED_SPEND = (
+ADD_STAGED_SPEND = (
     f"INSERT INTO spend ({', '.join(_SPEND_COLUMNS)}) SELECT {', '.join(_SPEND_COLUMNS)} "
     f"FROM staged_spend ORDER BY ctid ON CONFLICT (generation, {', '.join(SPEND_KEY)}) DO UPDATE SET "
     + ", ".join(f"{name} = spend.{name} + excluded.{name}" for name in SPEND_SUMS)
@@ -123,12 +123,12 @@ class PostgresqlDialect:
     def add_spend(self, connection: Connection, generation: int, rows: Sequence[PlainRow]) -> None:
         """Stage the rows and add them in one statement."""
         _stage(connection, spend, _SPEND_COLUMNS, [(generation, *row) for row in rows])
-        connection.exec_driver_sql(_ADD_STAGED_SPEND)
+        connection.exec_driver_sql(ADD_STAGED_SPEND)
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[PlainRow]) -> None:
         """Stage the rows and insert or replace them in one statement."""
         _stage(connection, table, tuple(table.columns.keys()), rows)
-        connection.exec_driver_sql(_upsert_staged(table))
+        connection.exec_driver_sql(upsert_staged(table))
 
     def by_keys(
         self,
@@ -212,7 +212,7 @@ def _copy(
         driver.cursor() as cursor,
         cursor.copy(statement) as copy,
     ):
-        copy.set_types([_type_of(table, name) for name in columns])
+        copy.set_types([copy_type(table, name) for name in columns])
         write_row = copy.write_row
         for row in rows:
             write_row(row)
@@ -229,7 +229,7 @@ def _wrapped(connection: Connection, statement: str) -> Iterator[None]:
         ) from error
 
 
-def _type_of(table: Table, name: str) -> str:
+def copy_type(table: Table, name: str) -> str:
     kind = table.c[name].type
     if isinstance(kind, LargeBinary):
         return "bytea"
@@ -237,7 +237,7 @@ def _type_of(table: Table, name: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _upsert_staged(table: Table) -> str:
+def upsert_staged(table: Table) -> str:
     columns = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key]
     updates = [f"{name} = excluded.{name}" for name in columns if name not in keys]
@@ -250,7 +250,7 @@ def _upsert_staged(table: Table) -> str:
 
 @lru_cache(maxsize=32)
 def _by_keys(table: Table, names: tuple[str, str], has_generation: bool) -> str:
-    first, second = (_type_of(table, name) for name in names)
+    first, second = (copy_type(table, name) for name in names)
     return (
         f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
         f"FROM unnest(CAST(:first AS {first}[]), CAST(:second AS {second}[])) AS k(first, second) "
