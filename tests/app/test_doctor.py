@@ -12,12 +12,13 @@ from app.commands import CommandLine, line
 from support.homes import start
 from support.waiting import eventually
 
-from tollkeeper.app.examining import shown_settings, shown_url
+from tollkeeper.app.examining import shown_settings
 from tollkeeper.app.run_settings import load_run_settings
 from tollkeeper.app.settings import load_settings
 from tollkeeper.errors import LogUnavailable
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.sqlite import SqliteLog
+from tollkeeper.outbox.database import shown_url
 
 PARTITION = partition_for("acme", 8)
 

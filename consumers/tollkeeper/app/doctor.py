@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tollkeeper.app.examining import Books, Facts, Reached, Spool, shown_url
+from tollkeeper.app.examining import Books, Facts, Reached, Spool
 from tollkeeper.app.settings import Settings
+from tollkeeper.outbox.database import shown_url
 
 CATCH_UP = "tollkeeper consume --until-caught-up"
 MIB = 1024 * 1024

@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy.engine import make_url
 
 from tollkeeper.app.run_settings import OFF, RunSettings
 from tollkeeper.app.settings import Settings
@@ -24,13 +23,12 @@ from tollkeeper.ledger.port import Position
 from tollkeeper.log.port import Log
 from tollkeeper.metering.drain import spooled_frames
 from tollkeeper.metering.spool import DAMAGED, emitter_directories, spooled_bytes
-from tollkeeper.outbox.database import reading
+from tollkeeper.outbox.database import HIDDEN, reading, shown_url
 from tollkeeper.outbox.store import count_waiting, oldest_waiting
 from tollkeeper.pipeline.settings import GROUP
 from tollkeeper.reports.letters import OpenLetters, open_letters_by_cause
 
 T = TypeVar("T")
-HIDDEN = "hidden"
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -194,13 +192,3 @@ def shown_settings(settings: Settings, run_settings: RunSettings) -> dict[str, s
             "kafka_password": HIDDEN if kafka.password else "",
         }
     return {f"TOLLKEEPER_{name.upper()}": value for name, value in shown.items() if value}
-
-
-def shown_url(url: str) -> str:
-    """A SQLAlchemy URL for people: no password, neither before the host nor among the options."""
-    parsed = make_url(url)
-    query = {
-        name: HIDDEN if "pass" in name.lower() or "key" in name.lower() else value
-        for name, value in parsed.query.items()
-    }
-    return parsed.set(query=query).render_as_string(hide_password=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tollkeeper.errors import StoreUnavailable
@@ -19,6 +19,7 @@ from tollkeeper.outbox import sqlite_file
 from tollkeeper.outbox.postgresql import open_postgresql
 
 BUSY_TIMEOUT_S = 30.0
+HIDDEN = "hidden"
 _READ_ONLY = "tollkeeper_read_only"
 
 
@@ -98,15 +99,25 @@ def _named_failures(engine: Engine) -> Iterator[None]:
         yield
     except OperationalError as failure:
         raise StoreUnavailable(
-            f"the database {engine.url.render_as_string(hide_password=True)} refused: {failure.orig}; "
+            f"the database {shown_url(engine.url)} refused: {failure.orig}; "
             "check that it is reachable, writable and has room, then try again"
         ) from failure
     except DBAPIError as failure:
         if failure.connection_invalidated:
             raise StoreUnavailable(
-                f"the connection to {engine.url.render_as_string(hide_password=True)} broke: {failure.orig}"
+                f"the connection to {shown_url(engine.url)} broke: {failure.orig}"
             ) from failure
         raise
+
+
+def shown_url(url: str | URL) -> str:
+    """A SQLAlchemy URL for people: no password, neither before the host nor among the options."""
+    parsed = make_url(url)
+    query = {
+        name: HIDDEN if "pass" in name.lower() or "key" in name.lower() else value
+        for name, value in parsed.query.items()
+    }
+    return parsed.set(query=query).render_as_string(hide_password=True)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -230,6 +230,7 @@ def _wrapped(connection: Connection, statement: str) -> Iterator[None]:
 
 
 def copy_type(table: Table, name: str) -> str:
+    """The name of a column's type, as binary COPY must be told it."""
     kind = table.c[name].type
     if isinstance(kind, LargeBinary):
         return "bytea"
@@ -238,6 +239,7 @@ def copy_type(table: Table, name: str) -> str:
 
 @lru_cache(maxsize=32)
 def upsert_staged(table: Table) -> str:
+    """The statement that takes a table's staged rows over."""
     columns = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key]
     updates = [f"{name} = excluded.{name}" for name in columns if name not in keys]
