@@ -83,10 +83,19 @@ class TopicLookup:
         made by `setup` only."""
         with self._lock:
             try:
-                return _describe(self._open(), self._settings)
+                return self._find()
             except (KafkaError, OSError) as error:
                 self._discard()
                 raise _away(self._settings, error) from error
+
+    def _find(self) -> Topic:
+        """A kept connection that failed says nothing about the broker, which may have restarted since."""
+        if self._admin is not None and self._pid == os.getpid():
+            try:
+                return _describe(self._admin, self._settings)
+            except (KafkaError, OSError):
+                self._discard()
+        return _describe(self._open(), self._settings)
 
     def close(self) -> None:
         """Close the connection."""
