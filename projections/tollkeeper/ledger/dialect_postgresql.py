@@ -193,7 +193,7 @@ def _stage(
     connection.exec_driver_sql(
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {table.name}) ON COMMIT DELETE ROWS"
     )
-    connection.exec_driver_sql(f"TRUNCATE {staged}")
+    connection.exec_driver_sql(f"DELETE FROM {staged}")  # TRUNCATE makes a new file of it each time
     _copy(connection, table, staged, columns, rows)
 
 
