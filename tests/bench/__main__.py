@@ -10,7 +10,14 @@ import logging
 import sys
 from collections.abc import Callable
 
-from bench import bench_emitter, bench_memory, bench_pipeline, bench_services
+from bench import (
+    bench_emitter,
+    bench_latency,
+    bench_memory,
+    bench_pipeline,
+    bench_sending,
+    bench_services,
+)
 from bench.measuring import machine
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +27,8 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "pipeline": (bench_pipeline.run, 200_000),
     "emitter": (bench_emitter.run, 50_000),
     "services": (bench_services.run, 200_000),
+    "sending": (bench_sending.run, 100_000),
+    "latency": (bench_latency.run, 300),
     "memory": (bench_memory.run, 200_000),
 }
 RESULT = ROOT / "build" / "bench.json"

@@ -36,7 +36,7 @@ class DiscardingLog(MemoryLog):
 
 def run(events: int) -> dict[str, float]:
     """Events per second of each way; `ratio…` is emitter over bare."""
-    groups = _groups(events)
+    groups = groups_of(events)
     total = sum(map(len, groups))
     logging.getLogger("tollkeeper.metering").setLevel(
         logging.ERROR
@@ -75,7 +75,8 @@ def run(events: int) -> dict[str, float]:
     }
 
 
-def _groups(events: int) -> list[list[Usage]]:
+def groups_of(events: int) -> list[list[Usage]]:
+    """Usage in groups, as a service hands it over."""
     return [
         [
             usage(n, organization=f"org-{n % ORGANIZATIONS}", event_id=new_event_id())
@@ -85,7 +86,8 @@ def _groups(events: int) -> list[list[Usage]]:
     ]
 
 
-def _encoded(usages: list[Usage], emitter: str) -> list[tuple[bytes, bytes]]:
+def encoded(usages: list[Usage], emitter: str) -> list[tuple[bytes, bytes]]:
+    """Key and value of each record, as the emitter makes them."""
     entries = []
     for number, reported in enumerate(usages):
         assert reported.event_id is not None
@@ -99,7 +101,7 @@ def _encoded(usages: list[Usage], emitter: str) -> list[tuple[bytes, bytes]]:
 def _bare_disk(root: Path, groups: list[list[Usage]]) -> float:
     """Only the writes and syncs, of bytes that are ready."""
     emitter = new_emitter_id()
-    ready = [frame_group(_encoded(g, emitter), 0, position=0, seed=0) for g in groups]
+    ready = [frame_group(encoded(g, emitter), 0, position=0, seed=0) for g in groups]
     with _fresh_file(root) as file:
         began = perf_counter()
         for data in ready:
@@ -114,7 +116,7 @@ def _bare(root: Path, groups: list[list[Usage]]) -> float:
     with _fresh_file(root) as file:
         began = perf_counter()
         for group in groups:
-            data = b"".join(value for _key, value in _encoded(group, emitter))
+            data = b"".join(value for _key, value in encoded(group, emitter))
             os.write(file.fileno(), data)
             os.fdatasync(file.fileno())
         return perf_counter() - began
