@@ -34,8 +34,9 @@ demo: $(INSTALLED) ## Open organizations, stream usage, show balances and spend
 test: $(INSTALLED) ## Run the tests, without soak and compose tests
 	$(BIN)/python -m pytest -m "not soak and not compose" $(PYTEST_ARGS)
 
-soak: $(INSTALLED) ## Run the tests that take too long for every day
+soak: $(INSTALLED) ## Run the tests and benchmarks that take too long for every day
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m bench history memory-on-services
 
 compose: $(INSTALLED) ## Start docker-compose.yml on this machine's Docker engine, test it, take it down
 	$(BIN)/python -m pytest -m compose $(PYTEST_ARGS)

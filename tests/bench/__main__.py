@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bench import (
     bench_emitter,
+    bench_history,
     bench_latency,
     bench_memory,
     bench_pipeline,
@@ -31,19 +32,26 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "latency": (bench_latency.run, 300),
     "memory": (bench_memory.run, 200_000),
 }
+LONG: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
+    "history": (bench_history.run, 300_000),
+    "memory-on-services": (bench_history.run_memory, 500_000),
+}
+"""Some minutes each: only when they are named, as `make soak` does."""
 RESULT = ROOT / "build" / "bench.json"
 
 
 def main(chosen: list[str]) -> None:
-    """Run the chosen benchmarks, or all."""
-    unknown = sorted(set(chosen) - set(BENCHES))
+    """Run the chosen benchmarks, or all but the long ones; others' figures in the file are left."""
+    known = {**BENCHES, **LONG}
+    unknown = sorted(set(chosen) - set(known))
     if unknown:
-        sys.exit(f"no benchmark {unknown[0]}; there are {', '.join(BENCHES)}")
+        sys.exit(f"no benchmark {unknown[0]}; there are {', '.join(known)}")
     logging.basicConfig(level=logging.ERROR)
     console = Console(highlight=False)
-    figures: dict[str, object] = {"machine": machine()}
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    figures: dict[str, object] = {**before, "machine": machine()}
     for name in chosen or BENCHES:
-        bench, events = BENCHES[name]
+        bench, events = known[name]
         with console.status(f"{name}: {events:,} events"):
             found = bench(events)
         figures[name] = found

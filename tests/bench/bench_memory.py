@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bench.bench_pipeline import fill
+from bench.measuring import peak_mb
 from support import homes
 
 TIMES = 10
@@ -38,10 +39,4 @@ def _peak_mb(home: Path, events: int) -> float:
 def _fold_all(home: Path) -> float:
     with homes.opened_app(home) as app:
         homes.fold(app)
-    # Not getrusage: its peak is inherited from the process that started this one.
-    (line,) = [
-        line
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        if line.startswith("VmHWM")
-    ]
-    return round(int(line.split()[1]) / 1024, 1)
+    return peak_mb()

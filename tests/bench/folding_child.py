@@ -12,9 +12,10 @@ import pickle
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
+from bench.measuring import peak_mb
 from bench.recording import recorded
 from bench.stages import timed_stages
 
@@ -35,17 +36,19 @@ def main(group: str, partitions: int, record_to: str) -> None:
         sys.stdin.readline()
         taking_down: Any = recorded() if record_to else nullcontext([])
         with timed_stages() as seconds, taking_down as batches:
-            began = perf_counter()
+            began, cpu_began = perf_counter(), process_time()
             pipeline.step()  # takes up the positions
             while any(offset < ends[one] for one, offset in pipeline.owned.items()):
                 pipeline.step()
-            took = perf_counter() - began
+            took, cpu = perf_counter() - began, process_time() - cpu_began
     finally:
         pipeline.close()
         app.close()
     if record_to:
         Path(record_to).write_bytes(pickle.dumps(batches))
-    say(json.dumps({"records": pipeline.totals.records, "seconds": took, "stages": seconds}))
+    records = pipeline.totals.records
+    said = {"records": records, "seconds": took, "cpu_seconds": cpu, "stages": seconds}
+    say(json.dumps({**said, "peak_mb": peak_mb()}))
 
 
 def join(pipeline: Pipeline, partitions: int) -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 
 ROUNDS = 3
@@ -26,6 +27,17 @@ def events_per_s(
             gc.collect()
             seconds[name].append(work())
     return {name: round(events / median(taken)) for name, taken in seconds.items()}
+
+
+def peak_mb() -> float:
+    """This process's largest resident memory so far, in MB."""
+    # Not getrusage: its peak is inherited from the process that started this one.
+    (line,) = [
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith("VmHWM")
+    ]
+    return round(int(line.split()[1]) / 1024, 1)
 
 
 def machine() -> dict[str, str | int]:
