@@ -80,21 +80,25 @@ class Service:
 
 
 class Installation:
-    """One home, one topic, one database. `address` is the broker's, or a proxy's before it."""
+    """One home, one topic, one database.
+
+    `address` is the broker's, or a proxy's before it; None for the embedded log.
+    """
 
     def __init__(
-        self, home: Path, address: str, sql_url: str, *, session_timeout_s: float = 2.0
+        self, home: Path, address: str | None, sql_url: str, *, session_timeout_s: float = 2.0
     ) -> None:
         self.home = home
         self._stack = ExitStack()
         self._settings = {
             "TOLLKEEPER_HOME": str(home),
-            "TOLLKEEPER_LOG": f"kafka://{address}",
-            "TOLLKEEPER_TOPIC": f"test-{secrets.token_hex(4)}",
             "TOLLKEEPER_PARTITIONS": str(PARTITIONS),
             "TOLLKEEPER_SQL": sql_url,
             "TOLLKEEPER_SESSION_TIMEOUT_S": str(session_timeout_s),
         }
+        if address is not None:
+            self._settings["TOLLKEEPER_LOG"] = f"kafka://{address}"
+            self._settings["TOLLKEEPER_TOPIC"] = f"test-{secrets.token_hex(4)}"
         self.app = self.opened()
 
     @property
@@ -137,11 +141,18 @@ class Installation:
             child.kill()
             child.wait()
 
-    def consumer(self) -> subprocess.Popen[bytes]:
+    def consumer(self, failpoints: str = "", **changes: str) -> subprocess.Popen[bytes]:
         """A process that folds, killed when the installation is closed."""
-        command = homes.command("run", "--only", "consume")
+        return self.job("consume", failpoints, **changes)
+
+    def job(self, name: str, failpoints: str = "", **changes: str) -> subprocess.Popen[bytes]:
+        """A process with one background job, killed when the installation is closed."""
         return self._stack.enter_context(
-            self.process(command, self.environment(), self.home / "children.log")
+            self.process(
+                homes.command("run", "--only", name),
+                self.environment(failpoints, **changes),
+                self.home / "children.log",
+            )
         )
 
     def service(self, seed: int, per_second: int, **changes: str) -> Service:

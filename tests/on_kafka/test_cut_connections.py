@@ -8,7 +8,8 @@ from time import monotonic
 import pytest
 from on_kafka.conftest import Install
 from on_kafka.installation import Installation
-from services.kafka_proxy import Action, Api, Direction, Fault, KafkaProxy
+from services.kafka_proxy import Api, Fault, KafkaProxy
+from services.tcp_proxy import Action, Direction
 from support.waiting import eventually
 
 from tollkeeper.errors import LogUnavailable

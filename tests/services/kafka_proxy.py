@@ -12,14 +12,12 @@ import struct
 import threading
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+
+from services.tcp_proxy import Action, Direction, TcpProxy, read_exactly
 
 _LENGTH = struct.Struct(">i")
 _REQUEST = struct.Struct(">hhi")  # API, its version, correlation id
 _CORRELATION = struct.Struct(">i")
-
-Direction = Literal["request", "response"]
-Action = Literal["cut", "swallow"]
 
 
 class Api(IntEnum):
@@ -57,41 +55,18 @@ class Fault:
         return f"{self.action} of a {self.api.name} {self.direction} after {self.share:.0%}"
 
 
-class KafkaProxy:
-    """Listens on `port` and passes frames to and from the broker's port `behind`."""
+class KafkaProxy(TcpProxy):
+    """A proxy that knows the frames of Kafka's protocol."""
 
     def __init__(self, port: int, behind: int) -> None:
-        self._port, self._behind = port, behind
-        self._lock = threading.Lock()
-        self._listener: socket.socket | None = None
-        self._sockets: set[socket.socket] = set()
+        super().__init__(port, behind)
         self._fault: Fault | None = None
-        self._is_silent = False
         self.seen: set[Api] = set()
         """The APIs that went through."""
 
-    @property
-    def address(self) -> str:
-        """host:port"""
-        return f"127.0.0.1:{self._port}"
-
-    def accept(self) -> None:
-        """Listen; connections are passed on from now on."""
-        listener = socket.create_server(("127.0.0.1", self._port))
-        self._listener = listener
-        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
-
-    def refuse(self) -> None:
-        """Refuse new connections and cut those that are open."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-        with self._lock:
-            open_now = list(self._sockets)
-        for one in open_now:
-            _abort(one)
+    def connected(self, client: socket.socket, server: socket.socket) -> None:
+        """See `TcpProxy`."""
+        _Connection(self, client, server).start()
 
     def arm(self, fault: Fault) -> Fault:
         """Break at the next frame that fits; the one armed before is forgotten."""
@@ -103,46 +78,6 @@ class KafkaProxy:
         """Let everything pass again."""
         with self._lock:
             self._fault = None
-
-    def silence(self) -> None:
-        """Swallow everything, on every connection and both ways, as a firewall that forgot them."""
-        self._is_silent = True
-
-    def speak(self) -> None:
-        """Pass frames again; what was swallowed is gone, and its connections with it."""
-        with self._lock:
-            open_now = list(self._sockets)
-            self._is_silent = False
-        for one in open_now:
-            _abort(one)
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                broker = socket.create_connection(("127.0.0.1", self._behind), timeout=5)
-            except OSError:
-                _abort(client)
-                continue
-            broker.settimeout(None)
-            _Connection(self, client, broker).start()
-
-    def opened(self, *sockets: socket.socket) -> None:
-        """For connections: these are open."""
-        with self._lock:
-            self._sockets.update(sockets)
-
-    def closed(self, *sockets: socket.socket) -> None:
-        """For connections: these are not open any more."""
-        with self._lock:
-            self._sockets.difference_update(sockets)
-
-    def is_silent(self) -> bool:
-        """For connections: whether everything is swallowed."""
-        return self._is_silent
 
     def fault_for(self, api: int, direction: Direction) -> Fault | None:
         """For connections: the fault that this frame meets. It is met once."""
@@ -164,7 +99,6 @@ class _Connection:
         self._apis: dict[int, int] = {}  # of the requests that wait for their response
 
     def start(self) -> None:
-        self._proxy.opened(self._client, self._broker)
         for direction in ("request", "response"):
             threading.Thread(target=self._pump, args=(direction,), daemon=True).start()
 
@@ -190,8 +124,6 @@ class _Connection:
             pass  # the other end, or the other direction, ended it
         finally:
             self._proxy.closed(self._client, self._broker)
-            _abort(self._client)
-            _abort(self._broker)
 
     def _api(self, frame: bytes, direction: Direction) -> int:
         if direction == "request":
@@ -204,26 +136,8 @@ class _Connection:
 
 def _read_frame(source: socket.socket) -> bytes | None:
     """One frame with its length before it; None at the connection's end."""
-    head = _read_exactly(source, _LENGTH.size)
+    head = read_exactly(source, _LENGTH.size)
     if head is None:
         return None
-    body = _read_exactly(source, _LENGTH.unpack(head)[0])
+    body = read_exactly(source, _LENGTH.unpack(head)[0])
     return None if body is None else head + body
-
-
-def _read_exactly(source: socket.socket, count: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < count:
-        part = source.recv(min(65_536, count - len(parts)))
-        if not part:
-            return None
-        parts += part
-    return bytes(parts)
-
-
-def _abort(one: socket.socket) -> None:
-    """End the connection at once, waking whoever waits for it."""
-    with contextlib.suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)
-    with contextlib.suppress(OSError):
-        one.close()
