@@ -12,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from ledger.contract import GENERATION, LOG, LedgerContract, charge_row, move
 from sqlalchemy import event, text
 from support.events import NOON
+from support.waiting import eventually
 
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.ledger import dialect_postgresql
@@ -156,6 +157,47 @@ def test_a_fold_that_ends_in_time_is_waited_for(ledger: SqlLedger) -> None:
         waiting.start()
     waiting.join(10)
     assert advanced == [True]
+
+
+def test_a_fold_that_had_to_wait_goes_on_with_bounded_waits(ledger: SqlLedger) -> None:
+    found: list[object] = []
+
+    def successor() -> None:
+        with ledger.transaction() as transaction:
+            transaction.advance(GENERATION, [move(7, 9)])
+            found.append(transaction.connection.execute(text("SHOW lock_timeout")).scalar())
+
+    waiting = threading.Thread(target=successor)
+    with ledger.transaction() as first:
+        assert first.advance(GENERATION, [move(0, 7)])
+        waiting.start()
+        eventually(lambda: _is_waiting(ledger), what="the other waits")
+    waiting.join(10)
+    assert found == ["30s"]
+
+
+def test_a_fold_that_waits_for_one_partition_holds_none_behind_it(ledger: SqlLedger) -> None:
+    """Else two folds of the same partitions could wait for each other, until one is broken off."""
+    advanced: list[bool] = []
+
+    def successor() -> None:
+        with ledger.transaction() as transaction:
+            advanced.append(transaction.advance(GENERATION, [move(7, 9), move(5, 8, partition=1)]))
+
+    waiting = threading.Thread(target=successor)
+    with ledger.transaction() as first:
+        assert first.advance(GENERATION, [move(0, 7)])
+        waiting.start()
+        eventually(lambda: _is_waiting(ledger), what="the successor waits")
+        with ledger.transaction() as other:
+            assert other.advance(GENERATION, [move(0, 5, partition=1)])
+    waiting.join(10)
+    assert advanced == [True]
+
+
+def _is_waiting(ledger: SqlLedger) -> bool:
+    with reading(ledger.engine) as connection:
+        return bool(connection.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted")).scalar())
 
 
 def test_generations_begun_at_once_have_numbers_of_their_own(ledger: SqlLedger) -> None:

@@ -13,7 +13,7 @@ from services.tcp_proxy import Action, Direction
 CUT_RECOVERED_S = 15.0
 SHARES = (0.0, 0.5, 1.0)
 """Before the first byte, in the middle, and after the last one: done, but nobody hears of it."""
-FOLD = "SELECT bool_and"
+FOLD = "WITH RECURSIVE tried"
 """What a fold's transaction begins with."""
 COMMAND = "SELECT command.content_hash"
 RELAY = "UPDATE decided_event"

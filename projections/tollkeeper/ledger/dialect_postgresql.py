@@ -33,14 +33,28 @@ _CAREFUL = "tollkeeper_careful_batches"
 _CHARGE_COLUMNS = ("generation", *ChargeRow._fields)
 _SPEND_COLUMNS = ("generation", *SPEND_KEY, *SPEND_SUMS)
 
-_TRY = text("SELECT bool_and(pg_try_advisory_xact_lock(:folds, p)) FROM unnest(:partitions) AS p")
+# One after the other and no further than to the first that is taken: who waits for it then holds none
+# behind it, so two folds can't wait for each other.
+_TRY = text(
+    """
+    WITH RECURSIVE tried(count, is_ours) AS (
+        SELECT 0, true
+        UNION ALL
+        SELECT count + 1,
+            pg_try_advisory_xact_lock(:folds, (CAST(:partitions AS int4[]))[count + 1])
+        FROM tried WHERE is_ours AND count < cardinality(CAST(:partitions AS int4[]))
+    )
+    SELECT bool_and(is_ours) FROM tried
+    """
+)
+_WAIT = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
 _LOCK = text("SELECT count(pg_advisory_xact_lock(:folds, p)) FROM unnest(:partitions) AS p")
 _END_HOLDERS = text(
     """
     SELECT count(pg_terminate_backend(pid)) FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND classid::bigint = :folds AND objid::bigint = ANY(:partitions)
+        AND classid::bigint = :folds AND objid::bigint = ANY(:partitions) AND objsubid = 2
     """
 )
 _ADVANCE = text(
@@ -173,11 +187,11 @@ def _locked_in_time(connection: Connection, wanted: Mapping[str, object]) -> boo
     """Wait for the locks, at most so long."""
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql(
-                f"SET LOCAL lock_timeout = {round(TAKE_OVER_AFTER_S * 1000)}"
-            )
+            # Not DEFAULT afterwards: that would be the server's, and not what this session has set.
+            before = connection.exec_driver_sql("SHOW lock_timeout").scalar()
+            connection.execute(_WAIT, {"lock_timeout": f"{round(TAKE_OVER_AFTER_S * 1000)}ms"})
             connection.execute(_LOCK, wanted)
-            connection.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
+            connection.execute(_WAIT, {"lock_timeout": before})
     except OperationalError as refused:
         if isinstance(refused.orig, psycopg.errors.LockNotAvailable):
             return False
