@@ -40,9 +40,7 @@ class LocalPostgres:
         self._folder = Path(tempfile.mkdtemp(prefix="tollkeeper-postgresql-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        if _as_somebody_else():
-            owner = pwd.getpwnam(UNPRIVILEGED)
-            os.chown(self._folder, owner.pw_uid, owner.pw_gid)
+        self.own()
 
     @property
     def address(self) -> str:
@@ -71,6 +69,13 @@ class LocalPostgres:
             "-c", "listen_addresses=127.0.0.1",
         )  # fmt: skip
         eventually(self._answers, STARTED_S, what="PostgreSQL")
+
+    def own(self) -> None:
+        """Let the server's user have its files, also those that a test put there."""
+        if _as_somebody_else():
+            owner = pwd.getpwnam(UNPRIVILEGED)
+            for path in (self._folder, *self._folder.rglob("*")):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
 
     def stop(self) -> None:
         """End the server in order: clients are thrown out, open transactions rolled back."""

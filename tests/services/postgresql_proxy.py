@@ -42,8 +42,10 @@ class Fault:
 class PostgresProxy(TcpProxy):
     """A proxy that knows the frames of PostgreSQL's protocol."""
 
-    def __init__(self, port: int, behind: int) -> None:
+    def __init__(self, port: int, behind: int, *, shown_pid: int | None = None) -> None:
         super().__init__(port, behind)
+        self.shown_pid = shown_pid
+        """Which process id clients are told, as a connection pool in front makes one up."""
         self._fault: Fault | None = None
         self.seen: set[str] = set()
         """The statements that went through."""
@@ -108,6 +110,8 @@ class _Connection:
 
     def _pass_responses(self) -> None:
         while frame := _read_frame(self._server):
+            if frame[:1] == b"K" and self._proxy.shown_pid is not None:
+                frame = frame[:5] + _LENGTH.pack(self._proxy.shown_pid) + frame[9:]
             if not self._pass(frame, self._client, "response"):
                 return
 

@@ -113,6 +113,7 @@ def _ask(service: str, question: Callable[[], T]) -> tuple[Reached, T | None]:
 
 
 def _read_books(app: App) -> Books:
+    app.check_database()
     with reading(app.engine) as connection:
         number = live_generation(connection)
         return Books(

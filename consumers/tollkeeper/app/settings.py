@@ -38,7 +38,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 def _sql_url(text: str) -> str:
     try:
         backend = make_url(text).get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise InvalidInput(
             "TOLLKEEPER_SQL", "must be a SQLAlchemy URL such as postgresql://user@host/database"
         ) from None

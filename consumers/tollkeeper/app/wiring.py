@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import Engine, select
 
 from tollkeeper.app.settings import Settings
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.events.ids import now_micros
 from tollkeeper.ledger.barrier import CommandBarrier, records_behind
-from tollkeeper.ledger.migrate import HEAD, migrate
+from tollkeeper.ledger.migrate import is_current, migrate
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import generation
 from tollkeeper.log.kafka_topic import ensure_topic
@@ -129,14 +129,18 @@ class App:
         if self.settings.is_sql_embedded:
             with self._setup_lock():
                 return self._set_up_database()
-        if not self._is_migrated():
+        self.check_database()
+        return []
+
+    def check_database(self) -> None:
+        """Raises StoreUnavailable when the database doesn't have the tables of this release."""
+        if not is_current(self.engine):
             raise StoreUnavailable(
                 "the database has no tables of this release: run `tollkeeper setup`"
             )
-        return []
 
     def _set_up_database(self) -> list[Outcome]:
-        if not self._is_migrated():
+        if not is_current(self.engine):
             migrate(self.engine)
         with reading(self.engine) as connection:
             has_generation = connection.execute(select(generation.c.generation)).first()
@@ -158,14 +162,6 @@ class App:
             self.engine.dispose()
         if "log" in self.__dict__:
             self.log.close()
-
-    def _is_migrated(self) -> bool:
-        """Asked without Alembic, whose import takes longer than most commands."""
-        with reading(self.engine) as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return False
-            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-            return bool(found == HEAD)
 
     @contextmanager
     def _setup_lock(self) -> Iterator[None]:

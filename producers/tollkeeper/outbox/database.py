@@ -12,11 +12,11 @@ from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from tollkeeper.errors import StoreUnavailable
+from tollkeeper.errors import InvalidInput, StoreUnavailable, TollkeeperError
 from tollkeeper.outbox import sqlite_file
-from tollkeeper.outbox.postgresql import open_postgresql
+from tollkeeper.outbox.postgresql import next_step, open_postgresql
 
 BUSY_TIMEOUT_S = 30.0
 HIDDEN = "hidden"
@@ -97,17 +97,32 @@ def _using(engine: Engine) -> Iterator[None]:
 def _named_failures(engine: Engine) -> Iterator[None]:
     try:
         yield
-    except OperationalError as failure:
-        raise StoreUnavailable(
-            f"the database {shown_url(engine.url)} refused: {failure.orig}; "
-            "check that it is reachable, writable and has room, then try again"
-        ) from failure
     except DBAPIError as failure:
-        if failure.connection_invalidated:
-            raise StoreUnavailable(
-                f"the connection to {shown_url(engine.url)} broke: {failure.orig}"
-            ) from failure
-        raise
+        raise (_named(failure, shown_url(engine.url)) or failure) from failure
+
+
+def _named(failure: DBAPIError, shown: str) -> TollkeeperError | None:
+    """What the database's error means to us; None when it means that our statement is wrong."""
+    if step := next_step(failure.orig):
+        return StoreUnavailable(f"the database {shown} refused: {_line(failure.orig)}; {step}")
+    if failure.statement is None and isinstance(failure, ProgrammingError):
+        return InvalidInput("TOLLKEEPER_SQL", f"must have no such option: {_line(failure.orig)}")
+    if failure.connection_invalidated:
+        return StoreUnavailable(f"the connection to {shown} broke: {_line(failure.orig)}")
+    if not isinstance(failure, OperationalError):
+        return None
+    check = "reachable, writable and has room"
+    if failure.statement is None and "postgresql" in shown:
+        check = "what TOLLKEEPER_SQL says, and takes connections"
+    return StoreUnavailable(
+        f"the database {shown} refused: {_line(failure.orig)}; check that it is {check}, then try again"
+    )
+
+
+def _line(error: BaseException | None) -> str:
+    """An error of the driver's in one line, without the place in our statement."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))
 
 
 def shown_url(url: str | URL) -> str:

@@ -31,8 +31,18 @@ SELECT
         CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
             ELSE current_setting('synchronous_commit') END, false),
     current_setting('server_encoding'),
-    current_setting('server_version_num')::int / 10000
+    current_setting('server_version_num')::int / 10000,
+    pg_backend_pid()
 """
+
+_READ_ONLY = "it is read-only, perhaps a standby: name the primary in TOLLKEEPER_SQL"
+_NEXT_STEPS = {
+    "42501": "GRANT its role what it lacks: to use the tables it needs SELECT, INSERT, UPDATE and DELETE on "
+    "all of them and TEMPORARY on the database, for `tollkeeper setup` to create them CREATE on the schema",
+    "25006": _READ_ONLY,
+    "57014": "raise the statement_timeout that was set for its role or database",
+    "53100": "make room on the server's disk; everything goes on by itself then",
+}
 
 
 def open_postgresql(url: URL) -> Engine:
@@ -50,11 +60,24 @@ def open_postgresql(url: URL) -> Engine:
     return engine
 
 
+def next_step(error: object) -> str | None:
+    """What to do about an error of the driver's; None when trying again may be all."""
+    state = getattr(error, "sqlstate", None)
+    if state == "0A000" and "recovery" in str(error):  # how a standby refuses to begin
+        return _READ_ONLY
+    return _NEXT_STEPS.get(state or "")
+
+
 def _prepare(connection: Any, _record: object) -> None:
     """Set the session's bounds; refuse a server on which our promises can't hold."""
     with connection.cursor() as cursor:
-        *_, encoding, version = cursor.execute(_SESSION).fetchone()
+        *_, encoding, version, pid = cursor.execute(_SESSION).fetchone()
     connection.commit()
+    if pid != connection.info.backend_pid:
+        raise StoreUnavailable(
+            "a connection pool stands before PostgreSQL, and may give each transaction another session: "
+            "name the server itself in TOLLKEEPER_SQL; one process keeps some connections at most"
+        )
     if encoding != "UTF8":
         raise StoreUnavailable(
             f"the database's encoding is {encoding}: make one with ENCODING 'UTF8'"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect, text
 
+from tollkeeper.errors import StoreUnavailable
 from tollkeeper.outbox.database import reading, writing
 
 if TYPE_CHECKING:
@@ -27,12 +28,20 @@ def migrate(engine: Engine) -> None:
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the database has exactly this release's tables."""
-    from alembic.runtime.migration import MigrationContext
+    """Whether the database has exactly this release's tables; asked without Alembic.
 
+    Raises StoreUnavailable when it has those of a newer release.
+    """
     with reading(engine) as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    return found == HEAD
+        if not inspect(connection).has_table("alembic_version"):
+            return False
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is not None and found > HEAD:  # they are numbered
+        raise StoreUnavailable(
+            f"the database's tables are those of a newer release (migration {found}, this one knows "
+            f"{HEAD}): upgrade this installation"
+        )
+    return bool(found == HEAD)
 
 
 def newest_script() -> str | None:
