@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 
 VARIABLE = "TOLLKEEPER_FAILPOINTS"
 
@@ -43,7 +44,8 @@ def _pass(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif verb == "stop":
         del _armed[name]
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: another one would take it, and this one would go on until that has run.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     elif verb == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     else:

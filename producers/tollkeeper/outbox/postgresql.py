@@ -22,7 +22,8 @@ _CONNECT = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-# A stopped process would keep its locks for ever; nothing of ours thinks that long in a transaction.
+# A stopped process would keep its locks for ever; nothing of ours thinks that long in a transaction, also
+# a report that waits for a log that is away.
 _SESSION = """
 SELECT
     set_config('lock_timeout', '30s', false),
@@ -41,6 +42,8 @@ _NEXT_STEPS = {
     "all of them and TEMPORARY on the database, for `tollkeeper setup` to create them CREATE on the schema",
     "25006": _READ_ONLY,
     "57014": "raise the statement_timeout that was set for its role or database",
+    "55P03": "another session holds it up, which is ended after a minute without a sign of life: try again, "
+    "or look for it in pg_stat_activity",
     "53100": "make room on the server's disk; everything goes on by itself then",
 }
 
