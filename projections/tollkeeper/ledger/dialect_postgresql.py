@@ -153,14 +153,16 @@ class PostgresqlDialect:
         generation: int | None = None,
         index: str | None = None,
     ) -> Iterator[AnyRow]:
-        """Keys in two arrays, whose length the planner knows; it finds the index by itself."""
+        """Keys in two arrays, and a lookup for each: of a new generation the planner believes that it
+        is empty, and would rather read through all of it."""
         if not keys:
             return
         first, second = zip(*keys, strict=True)
         parameters: dict[str, object] = {"first": list(first), "second": list(second)}
         if generation is not None:
             parameters["generation"] = generation
-        statement = text(_by_keys(table, names, generation is not None)).columns(*table.columns)
+        has_generation = generation is not None
+        statement = text(_by_keys(table, names, has_generation, index)).columns(*table.columns)
         yield from connection.execute(statement, parameters)
 
 
@@ -265,11 +267,15 @@ def upsert_staged(table: Table) -> str:
 
 
 @lru_cache(maxsize=32)
-def _by_keys(table: Table, names: tuple[str, str], has_generation: bool) -> str:
+def _by_keys(table: Table, names: tuple[str, str], has_generation: bool, index: str | None) -> str:
+    """OFFSET 0 keeps the lookup from becoming a join; hiding the generation, as `+ 0` does, keeps keys
+    that begin with it from being mistaken for the index that was named."""
     first, second = (copy_type(table, name) for name in names)
+    hidden = "+ 0" if index else ""
     return (
         f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
         f"FROM unnest(CAST(:first AS {first}[]), CAST(:second AS {second}[])) AS k(first, second) "
-        f"JOIN {table.name} AS t ON t.{names[0]} = k.first AND t.{names[1]} = k.second "
-        f"{'AND t.generation = :generation' if has_generation else ''}"
+        f"CROSS JOIN LATERAL (SELECT * FROM {table.name} AS f "
+        f"WHERE f.{names[0]} = k.first AND f.{names[1]} = k.second "
+        f"{f'AND f.generation {hidden} = :generation' if has_generation else ''} OFFSET 0) AS t"
     )

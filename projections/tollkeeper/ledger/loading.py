@@ -29,6 +29,7 @@ from tollkeeper.ledger.tables import (
     LETTERS_BY_EVENT,
     credit,
     dead_letter,
+    letters_in_status,
     member,
     organization,
     price_publication,
@@ -71,8 +72,7 @@ def _load_discarded(connection: Connection, generation: int, wanted: Wanted, vie
         select(
             columns.log_partition, columns.organization, columns.event_id, columns.payload_hash
         ).where(
-            columns.generation == generation,
-            columns.status == "discarded",
+            *letters_in_status(generation, "discarded"),
             columns.payload_hash.is_not(None),
             columns.log_partition.in_(sorted(wanted.partitions)),
         )

@@ -15,9 +15,10 @@ from tollkeeper.ledger.batch import decode_outcome
 from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.loading import letter_of_row
 from tollkeeper.ledger.rows import Letter, Place
-from tollkeeper.ledger.tables import COUNT_COLUMNS, LETTERS_BY_EVENT, dead_letter
+from tollkeeper.ledger.tables import COUNT_COLUMNS, LETTERS_BY_EVENT, dead_letter, letters_in_status
 from tollkeeper.reports.documents import instant, money
 
+OPEN = "open"
 MAX_LISTED = 10_000
 """How many letters a list reads at most; it says when there are more."""
 
@@ -28,7 +29,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     cause: str | None = None
     model: str | None = None
     organization: str | None = None
-    status: str | None = "open"
+    status: str | None = OPEN
 
 
 def letter_id(letter: Letter) -> str:
@@ -48,10 +49,10 @@ def find_letters(
         raise InvalidInput("cause", f"must be one of {', '.join(Cause)}, not {chosen.cause!r}")
     columns = dead_letter.c
     conditions: list[ColumnElement[bool]] = [
-        columns.generation == live_generation(connection),
+        *_in_status(live_generation(connection), chosen.status),
         tuple_(columns.log_partition, columns.log_offset) > after,
     ]
-    for name in ("cause", "model", "organization", "status"):
+    for name in ("cause", "model", "organization"):
         wanted = getattr(chosen, name)
         if wanted is not None:
             conditions.append(columns[name] == wanted)
@@ -62,6 +63,13 @@ def find_letters(
         .limit(limit)
     )
     return [letter_of_row(row) for row in rows]
+
+
+def _in_status(number: int, status: str | None) -> tuple[ColumnElement[bool], ...]:
+    if status == OPEN:
+        return letters_in_status(number, OPEN)
+    of_generation = dead_letter.c.generation == number
+    return (of_generation,) if status is None else (of_generation, dead_letter.c.status == status)
 
 
 def all_letters(connection: Connection, chosen: LetterFilter) -> Iterator[Letter]:
@@ -105,7 +113,7 @@ def open_letters_of(connection: Connection, organization: str) -> tuple[int, int
     statement = text(
         "SELECT count(*), coalesce(sum(amount_at_risk_nanos), 0), "
         f"count(*) - count(amount_at_risk_nanos) FROM dead_letter {told} "
-        "WHERE generation = :generation AND organization = :organization AND status = 'open'"
+        "WHERE generation + 0 = :generation AND organization = :organization AND status = 'open'"
     )
     count, at_risk, unpriced = connection.execute(
         statement,
@@ -125,7 +133,7 @@ class OpenLetters(msgspec.Struct, frozen=True):
 
 
 def open_letters_by_cause(connection: Connection) -> list[OpenLetters]:
-    """All open letters, grouped. It reads every letter of the generation: not for every second."""
+    """All open letters, grouped. It reads each of them: not for every second."""
     columns = dead_letter.c
     rows = connection.execute(
         select(
@@ -134,7 +142,7 @@ def open_letters_by_cause(connection: Connection) -> list[OpenLetters]:
             func.coalesce(func.sum(columns.amount_at_risk_nanos), 0),
             func.count() - func.count(columns.amount_at_risk_nanos),
         )
-        .where(columns.generation == live_generation(connection), columns.status == "open")
+        .where(*letters_in_status(live_generation(connection), OPEN))
         .group_by(columns.cause)
         .order_by(columns.cause)
     )

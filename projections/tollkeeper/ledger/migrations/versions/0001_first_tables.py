@@ -170,16 +170,24 @@ def _create_dead_letter() -> None:
     op.create_index(
         "dead_letter_by_event",
         "dead_letter",
-        ["generation", "organization", "event_id"],
+        ["organization", "event_id", "generation"],
         unique=False,
     )
     op.create_index(
         "dead_letter_discarded",
         "dead_letter",
-        ["generation", "log_partition"],
+        ["log_partition", "generation"],
         unique=False,
         sqlite_where=sa.text("status = 'discarded'"),
         postgresql_where=sa.text("status = 'discarded'"),
+    )
+    op.create_index(
+        "dead_letter_open",
+        "dead_letter",
+        ["log_partition", "log_offset", "generation"],
+        unique=False,
+        sqlite_where=sa.text("status = 'open'"),
+        postgresql_where=sa.text("status = 'open'"),
     )
 
 
