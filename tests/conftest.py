@@ -41,6 +41,18 @@ def postgresql_url(postgresql: Service) -> Iterator[str]:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Where the ledger stands: a test that asks for it runs on both."""
+    yield from _store(request)
+
+
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)]
+)
+def either_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """The same, with PostgreSQL in the soak alone: for what mustn't differ and takes its time."""
+    yield from _store(request)
+
+
+def _store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "sqlite":
         yield Embedded()
         return

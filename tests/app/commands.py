@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.homes import settings_of
 
 from tollkeeper.app.cli import main
 from tollkeeper.metering.usage import Usage
@@ -54,7 +55,8 @@ class CommandLine:
         self.home = home
         self._monkeypatch = monkeypatch
         self._capsys = capsys
-        monkeypatch.setenv("TOLLKEEPER_HOME", str(home))
+        for name, value in settings_of(home).items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setenv("TOLLKEEPER_HTTP", "off")
 

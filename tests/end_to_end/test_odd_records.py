@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import homes
 from support.events import usage
+from support.stores import Store
 
 from tollkeeper.app.wiring import App
 from tollkeeper.events.codec import encode
@@ -38,8 +39,8 @@ DAY = 86_400 * 1_000_000
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(tmp_path / "home") as opened:
+def app(either_store: Store, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(either_store.new(tmp_path / "home")) as opened:
         homes.handle(
             opened,
             OpenOrganization(organization="acme", plan="enterprise_self_serve", owner="ann"),
@@ -266,6 +267,7 @@ def test_a_log_that_was_made_anew_is_not_folded_into_the_old_ledger(app: App) ->
         assert homes.charged(anew) == 1
 
 
+@pytest.mark.parametrize("either_store", ["sqlite"], indirect=True)
 def test_a_full_disk_under_the_ledger_is_a_clear_end_and_no_loss(app: App) -> None:
     import resource
 

@@ -210,6 +210,7 @@ def standby(server: LocalPostgres) -> Iterator[LocalPostgres]:
         server.start()
 
 
+@pytest.mark.soak
 def test_a_standby(acme: CommandLine, at: Line, sql_url: str, standby: LocalPostgres) -> None:
     url = make_url(sql_url).set(port=standby.port).render_as_string(hide_password=False)
     for arguments in (FOLD, BUY, ("rebuild",)):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
+import pytest
 from msgspec.structs import replace
 from on_kafka.installation import PARTITIONS, Installation, load, organization_of
 from on_kafka.test_hostile_records import event_of, hostile
@@ -39,6 +40,7 @@ def some(values: Iterator[bytes], count: int) -> Iterator[bytes]:
         yield value
 
 
+@pytest.mark.soak
 def test_no_hostile_record_fails_a_batch(
     installation: Installation,
 ) -> None:

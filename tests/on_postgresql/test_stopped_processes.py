@@ -63,7 +63,12 @@ def overtake(
 
 
 @pytest.mark.parametrize(
-    "failpoint", ["pipeline.after_fence", "pipeline.after_charges", "pipeline.after_fold"]
+    "failpoint",
+    [
+        pytest.param("pipeline.after_fence", marks=pytest.mark.soak),
+        "pipeline.after_charges",
+        pytest.param("pipeline.after_fold", marks=pytest.mark.soak),
+    ],
 )
 def test_a_consumer_stopped_inside_its_transaction_is_overtaken(
     install: Install, failpoint: str
@@ -87,6 +92,7 @@ def test_a_consumer_stopped_in_the_middle_of_copying_is_overtaken(
     overtake(installation, usages, stopped)
 
 
+@pytest.mark.soak
 def test_a_fold_whose_network_swallows_everything_is_overtaken(
     install: Install, proxy: PostgresProxy, sql_url: str
 ) -> None:

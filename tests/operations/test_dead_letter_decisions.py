@@ -9,6 +9,7 @@ import pytest
 from app.commands import CommandLine
 from sqlalchemy import func, select
 from support import homes
+from support.stores import Store
 
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import InvalidInput
@@ -32,9 +33,9 @@ NEW_NANOS = 1_000 * 5_000 + 100 * 10_000
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(either_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two organizations; acme has unpriced usage of two models, emitted twice, and beta of one."""
-    home = tmp_path_factory.mktemp("letters") / "home"
+    home = either_store.new(tmp_path_factory.mktemp("letters") / "home")
     with homes.opened_app(home) as app:
         for name in ("acme", "beta"):
             homes.handle(
@@ -48,8 +49,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def app(template: Path, tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(homes.copied(template, tmp_path / "home")) as opened:
+def app(template: Path, either_store: Store, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(either_store.copied(template, tmp_path / "home")) as opened:
         yield opened
 
 

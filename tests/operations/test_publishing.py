@@ -13,6 +13,7 @@ import pytest
 from app.commands import CommandLine
 from sqlalchemy import func, select
 from support import homes
+from support.stores import Store, lose_database
 
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
@@ -34,17 +35,17 @@ BUILT_IN = {"claude-2023-01-01", "claude-2026-10-07"}
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(either_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that is set up, to be copied."""
-    home = tmp_path_factory.mktemp("publishing") / "home"
+    home = either_store.new(tmp_path_factory.mktemp("publishing") / "home")
     with homes.opened_app(home):
         pass
     return home
 
 
 @pytest.fixture
-def app(template: Path, tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(homes.copied(template, tmp_path / "home")) as opened:
+def app(template: Path, either_store: Store, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(either_store.copied(template, tmp_path / "home")) as opened:
         yield opened
 
 
@@ -111,15 +112,6 @@ def publish_partly(app: App, one: Proposal, taken: int, key: str = "k") -> Outco
     return publish(PriceCommands(desk), one, key)
 
 
-def without_database(app: App) -> Path:
-    """The home after its database was lost with everything that only it knew."""
-    home = app.settings.home
-    app.close()
-    for part in ("", "-wal", "-shm"):
-        (home / f"ledger.sqlite{part}").unlink(missing_ok=True)
-    return home
-
-
 def test_r16_done_means_that_every_partition_has_it(app: App) -> None:
     outcome = publish(app.prices, proposal())
     assert isinstance(outcome, Done)
@@ -156,7 +148,7 @@ def test_r16_a_publication_that_stands_on_some_partitions_survives_a_lost_databa
     """What the log holds is the fact: the retry completes exactly that, and a later one comes behind it."""
     folded(app)
     publish_partly(app, proposal(), taken)
-    with homes.opened_app(without_database(app)) as rebuilt:
+    with homes.opened_app(lose_database(app)) as rebuilt:
         homes.fold(rebuilt)
         commands = [(proposal(), "k"), (proposal("later"), "k-later")]
         for command, key in commands if is_retried_first else reversed(commands):
@@ -176,9 +168,9 @@ def test_r16_a_publication_that_stands_on_some_partitions_survives_a_lost_databa
 def test_r16_a_lost_database_is_completed_without_any_caller(app: App) -> None:
     folded(app)
     publish_partly(app, proposal(), 3)
-    with homes.opened_app(without_database(app)) as rebuilt:
+    with homes.opened_app(lose_database(app)) as rebuilt:
         homes.fold(rebuilt)
-        rebuilt.ensure_ready()
+        rebuilt.set_up()
         ids, letters = folded(rebuilt)
         assert (ids["p"], letters) == (8, 0)
 
@@ -192,7 +184,7 @@ def test_the_same_key_and_content_gives_the_first_answer_other_content_is_refuse
     home = app.settings.home
     folded(app)
     if is_lost:
-        without_database(app)
+        lose_database(app)
     app.close()
     with homes.opened_app(home) as opened:
         homes.fold(opened)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from outbox.buying import FAILPOINTS, OPEN, bought, buy, on_log
 from support import homes
+from support.stores import Store
 
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import LogUnavailable
@@ -27,8 +28,8 @@ from tollkeeper.outbox.deciding import CommandDesk, Done, Pending
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(tmp_path / "home") as opened:
+def app(either_store: Store, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(either_store.new(tmp_path / "home")) as opened:
         homes.handle(opened, OPEN)
         yield opened
 

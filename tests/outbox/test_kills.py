@@ -12,6 +12,7 @@ import pytest
 from outbox.buying import FAILPOINTS
 from outbox.child_commands import ORGANIZATIONS
 from support import homes
+from support.stores import Store
 
 from tollkeeper.app.wiring import App
 from tollkeeper.events.codec import decode
@@ -28,8 +29,8 @@ COMMANDS = 12
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(tmp_path / "home") as opened:
+def app(either_store: Store, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(either_store.new(tmp_path / "home")) as opened:
         for organization in ORGANIZATIONS:
             homes.handle(
                 opened,

@@ -12,6 +12,7 @@ import pytest
 from replay.histories import EVENTS, load, replayed, tables
 from sqlalchemy import select
 from support import homes
+from support.stores import Store
 from support.waiting import eventually
 
 from tollkeeper.app.wiring import App
@@ -93,9 +94,11 @@ def test_a_consumer_leaves_the_old_generation_though_nobody_drops_it(
         )
 
 
-def test_a_live_consumer_goes_on_in_the_swapped_generation(filled: Path, tmp_path: Path) -> None:
+def test_a_live_consumer_goes_on_in_the_swapped_generation(
+    filled: Path, either_store: Store, tmp_path: Path
+) -> None:
     """It folds while the history is folded beside it, finds its fence lost, and takes up the new one."""
-    home = homes.copied(filled, tmp_path / "home")
+    home = either_store.copied(filled, tmp_path / "home")
     more = load(4_000, seed=8)
     consumer = homes.start(home, "run", "--only", "consume")
     try:
@@ -126,9 +129,9 @@ def test_a_live_consumer_goes_on_in_the_swapped_generation(filled: Path, tmp_pat
     ],
 )
 def test_a_rebuild_that_is_killed_leaves_one_live_ledger(
-    filled: Path, tmp_path: Path, failpoint: str, live_after: int
+    filled: Path, either_store: Store, tmp_path: Path, failpoint: str, live_after: int
 ) -> None:
-    home = homes.copied(filled, tmp_path / "home")
+    home = either_store.copied(filled, tmp_path / "home")
     killed = homes.run(home, "rebuild", "--swap", failpoints=failpoint)
     assert killed.returncode == homes.KILLED, killed.stderr
     with homes.opened_app(home) as app:

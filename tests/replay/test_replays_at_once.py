@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from support import homes
+from support.stores import Store
 
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import Unavailable
@@ -28,8 +29,8 @@ EVENTS = 600
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("filled")
+def filled(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = store.new(tmp_path_factory.mktemp("filled"))
     with homes.opened_app(home) as app:
         for number in range(1, 4):
             homes.handle(
@@ -44,8 +45,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def app(filled: Path, tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(homes.copied(filled, tmp_path / "home")) as opened:
+def app(filled: Path, store: Store, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(store.copied(filled, tmp_path / "home")) as opened:
         yield opened
 
 
@@ -144,8 +145,10 @@ def test_a_generation_number_is_never_used_again(app: App) -> None:
     assert_whole(app, 1)
 
 
-def test_rebuilds_in_two_processes_leave_one_live_ledger(filled: Path, tmp_path: Path) -> None:
-    home = homes.copied(filled, tmp_path / "home")
+def test_rebuilds_in_two_processes_leave_one_live_ledger(
+    filled: Path, store: Store, tmp_path: Path
+) -> None:
+    home = store.copied(filled, tmp_path / "home")
     children = [homes.start(home, "rebuild", "--swap", "--json") for _ in range(2)]
     answers: list[Mapping[str, object]] = []
     try:

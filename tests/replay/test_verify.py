@@ -13,6 +13,7 @@ from replay.histories import ENDING_AT, EVENTS, replayed, tables
 from sqlalchemy import Connection, Integer, LargeBinary, Table, select, update
 from support import homes
 from support.events import usage
+from support.stores import Store
 
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import LogDiverged, LogGap
@@ -88,9 +89,11 @@ def test_two_equal_folds_have_no_difference(both: App) -> None:
 
 
 @pytest.fixture(scope="module")
-def both(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def both(
+    filled: Path, either_store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[App]:
     """The live generation, and a second fold of the same log that stays beside it."""
-    home = homes.copied(filled, tmp_path_factory.mktemp("both") / "home")
+    home = either_store.copied(filled, tmp_path_factory.mktemp("both") / "home")
     with homes.opened_app(home) as app:
         second = app.ledger.begin_generation(
             app.clock(), partitions=app.log.partition_count, log_identity=app.log.identity
@@ -137,8 +140,7 @@ def test_a_position_set_back_by_hand_leaves_rows_that_no_replay_has(app: App) ->
     partition = partition_for("org-001", app.log.partition_count)
     with app.engine.begin() as connection:
         connection.exec_driver_sql(
-            "UPDATE consumer_offset SET next_offset = next_offset - 1 WHERE log_partition = ?",
-            (partition,),
+            f"UPDATE consumer_offset SET next_offset = next_offset - 1 WHERE log_partition = {partition}"
         )
     report = replayed(app)
     assert not report.agrees

@@ -9,6 +9,22 @@ from typing import Protocol
 from services.databases import new_database
 from support import homes
 
+from tollkeeper.app.wiring import App
+from tollkeeper.outbox.database import writing
+
+
+def lose_database(app: App) -> Path:
+    """The home after its database was lost with everything that only it knew; the app is closed."""
+    home = app.settings.home
+    if not app.settings.is_sql_embedded:
+        with writing(app.engine) as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+    app.close()
+    for part in ("", "-wal", "-shm"):
+        (home / f"ledger.sqlite{part}").unlink(missing_ok=True)
+    return home
+
 
 class Store(Protocol):
     """Makes homes, and copies of homes to be spoiled."""
