@@ -46,11 +46,13 @@ def faults(statements: tuple[str, ...], action: Action = "cut") -> list[Fault]:
 
 
 def _some() -> list[Fault]:
-    """The fold's commit done and not heard of, and cut on the way; a command's; COPY's rows."""
+    """Each commit done and not heard of, the fold's cut on the way and in between; each of COPY."""
     return [
-        Fault(COMMITS[0], "response", 0.0),
+        *(Fault(commit, "response", 0.0) for commit in COMMITS),
         Fault(COMMITS[0], "request", 1.0),
-        Fault(COMMITS[1], "response", 0.0),
+        Fault(COMMITS[0], "request", 0.5),
+        Fault(COPIES[0], "response", 0.5),
+        Fault(COPIES[2], "request", 1.0),
         Fault(COPIES[1], "request", 0.5),
     ]
 

@@ -92,6 +92,8 @@ class TcpProxy(ABC):
                 abort(client)
                 continue
             server.settimeout(None)
+            for one in (client, server):  # a frame at a time would otherwise wait for each ACK
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.opened(client, server)
             self.connected(client, server)
 
