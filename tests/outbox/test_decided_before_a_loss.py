@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from outbox.buying import OPEN, bought, buy, on_log
 from support import homes
+from support.stores import Store, lose_database, restore_database
 
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import StoreUnavailable
@@ -30,34 +31,26 @@ from tollkeeper.outbox.deciding import Done, Outcome
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
-    with homes.opened_app(tmp_path / "home") as opened:
+def app(either_store: Store, tmp_path: Path) -> Iterator[App]:
+    with homes.opened_app(either_store.new(tmp_path / "home")) as opened:
         homes.handle(opened, OPEN)
         yield opened
 
 
-def lose_database(home: Path, older: Path | None = None) -> None:
-    """Delete the home's database, or put an older one in its place; the log stays."""
-    for part in ("", "-wal", "-shm"):
-        (home / f"ledger.sqlite{part}").unlink(missing_ok=True)
-    if older is not None:
-        (home / "ledger.sqlite").write_bytes((older / "ledger.sqlite").read_bytes())
-
-
 @pytest.mark.parametrize("is_folded", [True, False])
 def test_after_a_restore_commands_wait_until_the_fold_has_caught_up(
-    app: App, tmp_path: Path, is_folded: bool
+    app: App, either_store: Store, tmp_path: Path, is_folded: bool
 ) -> None:
     """Also when what the backup lacks was never folded, so that no group's commit tells of it."""
     homes.fold(app)
     app.close()  # brings the WAL back into the file
     home = app.settings.home
-    old = homes.copied(home, tmp_path / "old")
+    old = either_store.copied(home, tmp_path / "old")
     with homes.opened_app(home) as later:
         buy(later, "after-the-backup")
         if is_folded:
             homes.fold(later)
-    lose_database(home, old)
+    restore_database(home, old)
     with homes.opened_app(home) as restored:
         with pytest.raises(StoreUnavailable, match="set back to an older state"):
             buy(restored, "too-early")
@@ -71,9 +64,7 @@ def test_after_a_restore_commands_wait_until_the_fold_has_caught_up(
 
 def test_a_database_lost_before_anything_was_folded_sells_nothing_twice(app: App) -> None:
     buy(app, "k")
-    app.close()
-    home = app.settings.home
-    lose_database(home)
+    home = lose_database(app)
     with homes.opened_app(home) as rebuilt:
         with pytest.raises(StoreUnavailable, match="set back to an older state"):
             homes.handle(rebuilt, OPEN)
@@ -111,8 +102,7 @@ def test_every_key_from_before_a_lost_database_gives_its_first_answer_again(app:
     first = {what: ask(app, command, f"k:{what[:3]}") for what, command in KEPT}
     homes.fold(app)
     home = app.settings.home
-    app.close()
-    lose_database(home)
+    lose_database(app)
     with homes.opened_app(home) as rebuilt:
         homes.fold(rebuilt)
         for what, command in KEPT:
@@ -133,8 +123,7 @@ def test_a_key_from_before_a_lost_database_refuses_other_content(app: App) -> No
     buy(app, "k")
     homes.fold(app)
     home = app.settings.home
-    app.close()
-    lose_database(home)
+    lose_database(app)
     with homes.opened_app(home) as rebuilt:
         homes.fold(rebuilt)
         other = buy(rebuilt, "k", 6)

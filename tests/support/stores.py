@@ -26,6 +26,16 @@ def lose_database(app: App) -> Path:
     return home
 
 
+def restore_database(home: Path, older: Path) -> None:
+    """Put the database of an older copy in the place of the home's; the log stays."""
+    if (older / homes.CONFIG).exists():
+        (home / homes.CONFIG).write_text((older / homes.CONFIG).read_text())
+        return
+    for part in ("-wal", "-shm"):
+        (home / f"ledger.sqlite{part}").unlink(missing_ok=True)
+    (home / "ledger.sqlite").write_bytes((older / "ledger.sqlite").read_bytes())
+
+
 class Store(Protocol):
     """Makes homes, and copies of homes to be spoiled."""
 
