@@ -104,7 +104,7 @@ def grown(postgresql_url: str, tmp_path: Path) -> Iterator[Grown]:
     def made(statistics: str) -> App:
         app.set_up()
         for number in range(1, 4):
-            homes.handle(app, *organization_named(f"org-{number:03d}"))  # type: ignore[arg-type]
+            homes.handle(app, *organization_named(f"org-{number:03d}"))  # type: ignore[arg-type]  # commands of every kind
         homes.emit(app, load())
         homes.fold(app)
         with writing(app.engine) as connection:
@@ -152,7 +152,7 @@ def test_no_statement_reads_through_history(grown: Grown, statistics: str) -> No
 def fold_and_command(app: App) -> None:
     """New events, repeated ones, letters and their like; commands, the relay, and what is sampled."""
     void = VoidCredits(organization="org-001", purchase_id="purchase-3", reason="by mistake")
-    homes.handle(app, *organization_named("org-009"), void)  # type: ignore[arg-type]
+    homes.handle(app, *organization_named("org-009"), void)  # type: ignore[arg-type]  # commands of every kind
     again = [msgspec.structs.replace(one, event_id=f"{one.event_id}-2") for one in load()]
     homes.emit(app, again)
     homes.fold(app)
