@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,12 @@ def test_there_are_files_to_check() -> None:
     assert len(python_files(*SOURCE_ROOTS)) > 30
     assert "tests/test_tidy.py" in project_files()
     assert "pyproject.toml" in dict(text_files())
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """pytest collects them by their last name alone, and stops at the second."""
+    names = [Path(name).name for name, _ in python_files("tests") if "/test_" in name]
+    assert sorted(name for name, count in Counter(names).items() if count > 1) == []
 
 
 @pytest.mark.parametrize("check", EVERYWHERE)

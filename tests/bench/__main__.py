@@ -46,7 +46,7 @@ def main(chosen: list[str]) -> None:
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         sys.exit(f"no benchmark {unknown[0]}; there are {', '.join(known)}")
-    logging.basicConfig(level=logging.ERROR)
+    logging.disable(logging.WARNING)
     console = Console(highlight=False)
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     figures: dict[str, object] = {**before, "machine": machine()}

@@ -8,6 +8,7 @@ puts the rows of a recorded fold into the same tables, one transaction a batch, 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import sys
@@ -143,4 +144,5 @@ def main(what: str, recorded: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     main(sys.argv[1], sys.argv[2])

@@ -7,6 +7,7 @@ environment, as they would for `tollkeeper run`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import sys
@@ -65,4 +66,5 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

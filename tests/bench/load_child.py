@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from time import monotonic
@@ -41,4 +42,5 @@ def _wait_for_the_end(stopped: threading.Event) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     main(int(sys.argv[1]), int(sys.argv[2]))
