@@ -14,6 +14,7 @@ TollkeeperError
 │   ├── UnknownSchema       a newer producer than this consumer
 │   ├── LogDiverged         the topic was recreated, truncated or rewritten
 │   ├── LogGap              offsets are missing
+│   ├── LogCorrupt          stored bytes don't match their checksum
 │   └── BrokenInvariant     our own books contradict each other: a bug or a hand-made change
 └── Misuse                  the program is wrong: closed emitter, unknown setting
 
@@ -97,6 +98,10 @@ class LogDiverged(Halted):
 
 class LogGap(Halted):
     """Offsets are missing between two records: records were lost."""
+
+
+class LogCorrupt(Halted):
+    """Bytes that the log stores don't match their checksum, asked for again and again."""
 
 
 class BrokenInvariant(Halted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from on_kafka.installation import Installation
@@ -42,6 +43,19 @@ def delete_before(
     """Delete the records before `offset`, as retention would."""
     with KafkaAdminClient(bootstrap_servers=broker.address) as admin:
         admin.delete_records({TopicPartition(installation.topic, partition): offset})
+
+
+def damage(installation: Installation, broker: LocalKafka, partition: int) -> None:
+    """Flip the last bit of a partition's newest record while the broker is down, as a bad disk would.
+
+    The broker was stopped in good order, so it trusts its files and sends what they hold.
+    """
+    broker.kill(signal.SIGTERM)
+    (segment,) = (broker.data / f"{installation.topic}-{partition}").glob("*.log")
+    stored = bytearray(segment.read_bytes())
+    stored[-2] ^= 1
+    segment.write_bytes(stored)
+    broker.start()
 
 
 def empty(installation: Installation, broker: LocalKafka, partition: int) -> None:

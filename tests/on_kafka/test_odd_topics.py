@@ -11,6 +11,7 @@ from on_kafka.spoiling import (
     append,
     append_in_a_transaction,
     call,
+    damage,
     delete_before,
     empty,
     recreate,
@@ -133,6 +134,19 @@ def test_a_partition_spoiled_under_a_running_member_halts_by_name_and_the_others
         assert set(pipeline.halted) == {HERE}
     finally:
         pipeline.close()
+
+
+def test_damaged_records_halt_their_partition_by_name_and_the_others_go_on(
+    installation: Installation, broker: LocalKafka
+) -> None:
+    usage_on(installation, HERE, "damaged")
+    usage_on(installation, ELSEWHERE, "sound")
+    damage(installation, broker, HERE)
+    found = installation.fold()
+    assert list(found.halted) == [HERE]
+    assert f"partition {HERE}" in found.halted[HERE]
+    assert "damaged" in found.halted[HERE]
+    assert installation.charged_ids() == ["sound"]
 
 
 def test_records_deleted_before_the_first_fold_are_a_named_loss(

@@ -34,6 +34,7 @@ REASONS = {
     "UnknownSchema": "unknown_schema",
     "LogDiverged": "log_diverged",
     "LogGap": "log_gap",
+    "LogCorrupt": "log_corrupt",
     "BrokenInvariant": "broken_invariant",
 }
 """The label of each kind of halt."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from tollkeeper.errors import Halted, LogDiverged, LogUnavailable, StoreUnavailable
+from tollkeeper.errors import Halted, LogUnavailable, StoreUnavailable
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.apply import FoldCounts, fold_round
 from tollkeeper.ledger.batch import Prepared, Taken, rounds
@@ -78,6 +78,8 @@ class Pipeline:
     def _step(self) -> FoldCounts:
         batch = self._reader.ahead() or self._reader.read(self._next, self._due_to_publish())
         if batch.epoch != self._epoch:
+            # A damaged partition costs the client, and with it the assignment.
+            self._halt_all(batch.lost)
             self._adopt()
             return FoldCounts()
         counts = FoldCounts()
@@ -165,8 +167,8 @@ class Pipeline:
             position = positions[partition]
             try:
                 check_same_log(self._log, partition, position)
-            except LogDiverged as diverged:
-                self._halt(partition, diverged)
+            except Halted as halt:
+                self._halt(partition, halt)
                 continue
             if partition not in self.halted:
                 self._next[partition] = position.next_offset

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Any
@@ -17,6 +19,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
     CommitFailedError,
+    CorruptRecordError,
     IllegalStateError,
     KafkaError,
     LogTruncationError,
@@ -29,13 +32,15 @@ from tollkeeper.errors import LogDiverged, LogGap, LogUnavailable, Misuse
 from tollkeeper.log.checks import check_offset
 from tollkeeper.log.kafka_client import open_client
 from tollkeeper.log.kafka_members import member_name
-from tollkeeper.log.kafka_reading import FETCH_BYTES, Reader, record_of
+from tollkeeper.log.kafka_reading import FETCH_BYTES, Reader, corrupt, record_of
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.port import LogRecord
 from tollkeeper.logline import LogLine, failure
 
 logger = logging.getLogger(__name__)
 
+DAMAGES = 3
+"""How often a partition's records may fail their checksum before it is the broker's disk that did it."""
 COMMIT_MS = 5_000
 JOIN_MS = 10_000
 MAX_POLL_RECORDS = 5_000
@@ -53,6 +58,7 @@ class KafkaGroupConsumer:
         self._assignment: frozenset[int] = frozenset()
         self._assignment_epoch = 0
         self._positions: dict[int, int] = {}
+        self._damages: Counter[int] = Counter()
         self._pid = os.getpid()
         self._closed = False
 
@@ -68,7 +74,8 @@ class KafkaGroupConsumer:
 
     def poll(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
         """See the port. Raises LogDiverged when a position lies outside of what is stored, and
-        LogGap where the broker has no record at a position but goes on behind it."""
+        LogGap where the broker has no record at a position but goes on behind it, and LogCorrupt
+        where its records fail their checksum again and again."""
         self._check_usable()
         if max_records < 1:
             raise Misuse(f"poll: max_records must be at least 1, not {max_records}")
@@ -82,6 +89,11 @@ class KafkaGroupConsumer:
                 raise self._diverged(error.args[0]) from error
             except LogTruncationError as error:
                 raise self._diverged(error.divergent_offsets) from error
+            except CorruptRecordError as error:
+                self._note_damage(error)
+                if monotonic() < deadline:
+                    continue
+                return []
             except (KafkaError, OSError) as error:
                 self._discard()
                 raise LogUnavailable(
@@ -221,6 +233,19 @@ class KafkaGroupConsumer:
         self._client.pause(place)
         self._client.seek(place, 0)
         return self._positions.pop(place.partition, 0)
+
+    def _note_damage(self, error: CorruptRecordError) -> None:
+        """Join anew and ask again, in case the network did it; raises LogCorrupt when it stays."""
+        self._discard()
+        found = re.search(r"partition=(\d+)\)", str(error))
+        if found is None:
+            raise LogUnavailable(
+                f"Kafka at {self._settings.shown} sends damaged records: {error}"
+            ) from error
+        partition = int(found[1])
+        self._damages[partition] += 1
+        if self._damages[partition] >= DAMAGES:
+            raise corrupt(partition, error) from error
 
     def _discard(self) -> None:
         client, self._client = self._client, None

@@ -8,9 +8,9 @@ from time import monotonic
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.errors import CorruptRecordError, KafkaError, OffsetOutOfRangeError
 
-from tollkeeper.errors import LogUnavailable
+from tollkeeper.errors import LogCorrupt, LogUnavailable
 from tollkeeper.log.kafka_client import open_client
 from tollkeeper.log.kafka_settings import KafkaSettings
 from tollkeeper.log.port import LogRecord
@@ -40,6 +40,9 @@ class Reader:
             except OffsetOutOfRangeError:
                 self.close()
                 return self.read(partition, self.starts([partition])[partition], max_records)
+            except CorruptRecordError as error:
+                self.close()
+                raise corrupt(partition, error) from error
             except (KafkaError, OSError) as error:
                 raise self._away(error) from error
 
@@ -110,6 +113,15 @@ class Reader:
         return LogUnavailable(
             f"Kafka at {self._settings.shown} can't be read: {type(error).__name__}: {error}"
         )
+
+
+def corrupt(partition: int, error: CorruptRecordError) -> LogCorrupt:
+    """The halt of a partition whose bytes don't match their checksum."""
+    return LogCorrupt(
+        f"partition {partition}: what the broker has stored is damaged ({error}); nothing was skipped: "
+        "let another replica lead, or have the segment restored",
+        partition=partition,
+    )
 
 
 def record_of(found: Any) -> LogRecord:

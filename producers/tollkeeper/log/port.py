@@ -48,8 +48,9 @@ class LogConsumer(Protocol):
 
         Returns at once when there are records, else waits up to `timeout_s`. Also keeps the membership
         alive and takes part in rebalances. Raises LogUnavailable, LogDiverged when a position lies
-        outside of what a partition stores, and LogGap when nothing stands at it but the log goes on;
-        the partition that such an error names has no position then, the others keep theirs.
+        outside of what a partition stores, LogGap when nothing stands at it but the log goes on, and
+        LogCorrupt for failed checksums; the partition that such an error names has no position then,
+        the others keep theirs.
         """
         ...
 
