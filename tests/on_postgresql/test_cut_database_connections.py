@@ -6,10 +6,11 @@ from random import Random
 
 import pytest
 from on_postgresql.conftest import Install
-from on_postgresql.traffic import SEED, Traffic
-from services.postgresql_proxy import STARTUP, Fault, PostgresProxy
+from on_postgresql.traffic import SEED, WHEN_CONNECTING, Traffic
+from services.postgresql_proxy import Fault, PostgresProxy
 from services.tcp_proxy import Action, Direction
 
+SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
 CUT_RECOVERED_S = 15.0
 SHARES = (0.0, 0.5, 1.0)
 """Before the first byte, in the middle, and after the last one: done, but nobody hears of it."""
@@ -20,8 +21,7 @@ RELAY = "UPDATE decided_event"
 COMMITS = tuple(f"COMMIT of {first}" for first in (FOLD, COMMAND, RELAY))
 COPIES = ("COPY charge", "rows of COPY charge", "end of COPY charge")
 OTHERS = (
-    STARTUP,
-    "SELECT set_config",
+    *WHEN_CONNECTING,
     "BEGIN ISOLATION LEVEL READ COMMITTED",
     FOLD,
     "UPDATE consumer_offset",
@@ -61,10 +61,8 @@ def _some() -> list[Fault]:
     "plan",
     [
         pytest.param(_some(), id="some"),
-        pytest.param(
-            faults((*COMMITS, *COPIES)), marks=pytest.mark.soak, id="every commit and copy"
-        ),
-        pytest.param(faults(OTHERS), marks=pytest.mark.soak, id="all others"),
+        pytest.param(faults((*COMMITS, *COPIES)), marks=SOAK, id="every commit and copy"),
+        pytest.param(faults(OTHERS), marks=SOAK, id="all others"),
     ],
 )
 def test_connections_cut_at_every_stage_lose_and_double_nothing(

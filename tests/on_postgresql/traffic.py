@@ -7,11 +7,13 @@ from time import monotonic
 from on_kafka.installation import Installation, organization_of
 from on_postgresql.buying import Buyer
 from on_postgresql.conftest import Install, behind
-from services.postgresql_proxy import Fault, PostgresProxy
+from services.postgresql_proxy import STARTUP, Fault, PostgresProxy
 from support.waiting import eventually
 
 SEED = 52
 STRUCK_S = 20.0
+WHEN_CONNECTING = (STARTUP, "SELECT set_config")
+"""What happens at the beginning of a session alone."""
 
 
 class Traffic:
@@ -33,6 +35,8 @@ class Traffic:
     def strike(self, fault: Fault, recovered_s: float) -> None:
         """Let the fault strike and see that everything goes on within `recovered_s`."""
         self.proxy.arm(fault)
+        if fault.statement in WHEN_CONNECTING:
+            self.proxy.cut()
         eventually(fault.struck.is_set, STRUCK_S, what=str(fault))
         began = monotonic()
         self.wait_for_more(str(fault), recovered_s)

@@ -47,6 +47,10 @@ class TcpProxy(ABC):
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut the connections that are open now."""
         with self._lock:
             open_now = list(self._sockets)
         for one in open_now:
