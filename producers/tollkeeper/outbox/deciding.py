@@ -7,7 +7,8 @@ has acknowledged them is the command *done*; until then it is *pending*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 
 import msgspec
@@ -120,7 +121,8 @@ class CommandDesk:
             if isinstance(found, Refusal):
                 return found
             answer, is_repeated = found
-            return self._bring_to_log(ask, answer, is_repeated)
+            with _naming(ask):
+                return self._bring_to_log(ask, answer, is_repeated)
         raise StoreUnavailable(
             f"{ask.scope}: {MAX_LOST_RACES} other commands were faster each time; try again"
         )
@@ -133,7 +135,7 @@ class CommandDesk:
         self, ask: Ask, decide: Callable[[Connection, int], Decision | Refusal]
     ) -> tuple[dict[str, object], bool] | Refusal:
         now = self.clock()
-        with writing(self.engine) as connection:
+        with ExitStack() as unheard, writing(self.engine) as connection:
             known = remembered_answer(connection, ask.scope, ask.command_id, ask.content_hash)
             if isinstance(known, AnswerOfOther):
                 return used_before(ask.command_id, known.decided_at)
@@ -151,6 +153,7 @@ class CommandDesk:
                 decision.answer,
                 decided_at=now,
             )
+            unheard.enter_context(_naming(ask))
             failpoint("command.before_commit")
         return decision.answer, decision.is_repeated
 
@@ -178,6 +181,18 @@ class CommandDesk:
                 f"the database was set back to an older state: {behind} records must be folded before "
                 "commands are decided again; run `tollkeeper consume --until-caught-up`"
             )
+
+
+@contextmanager
+def _naming(ask: Ask) -> Iterator[None]:
+    """From where a command may have been decided: who isn't told so must be able to ask again."""
+    try:
+        yield
+    except StoreUnavailable as away:
+        raise StoreUnavailable(
+            f"{away}; the command may have been carried out: to have it done once, ask again with "
+            f"--idempotency-key {ask.command_id}"
+        ) from away
 
 
 def used_before(command_id: str, decided_at: int) -> Refusal:
