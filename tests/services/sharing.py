@@ -37,3 +37,13 @@ def a_redis() -> AbstractContextManager[Service]:
         from_here(redis_local.why_unavailable, redis_local.LocalRedis),
     ]
     return found("Redis", ways)
+
+
+def a_valkey() -> AbstractContextManager[Service]:
+    """A server, a URL; TOLLKEEPER_TEST_VALKEY names one that runs already."""
+    ways = [
+        from_environment("TOLLKEEPER_TEST_VALKEY"),
+        # Its wheel is among what every test run has installed, so no container is asked for.
+        from_here(lambda: None, redis_local.local_valkey),
+    ]
+    return found("Valkey", ways)

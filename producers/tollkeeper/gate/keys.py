@@ -1,0 +1,26 @@
+"""Names of the gate's keys in Redis; what they hold is said in `lua/organization.lua` and `primary.lua`. Pure.
+
+An organization's keys are in one slot. A primary's keys are in a slot of that primary, so that a function
+may look at both: in a cluster each primary has a tag of its own.
+"""
+
+from __future__ import annotations
+
+SINGLE = "0"
+"""The tag of the only primary where there is no cluster."""
+
+
+def organization_keys(organization: str) -> tuple[str, str, str]:
+    """State, holds and marks: the keys of every function on an organization, in this order."""
+    stem = f"tollkeeper:{{{organization}}}"
+    return f"{stem}:state", f"{stem}:holds", f"{stem}:marks"
+
+
+def primary_prefix(tag: str = SINGLE) -> str:
+    """What all keys of a primary begin with."""
+    return f"tollkeeper-primary:{{{tag}}}"
+
+
+def epoch_key(tag: str = SINGLE) -> str:
+    """The key of every function on a primary."""
+    return f"{primary_prefix(tag)}:epoch"

@@ -1,0 +1,74 @@
+-- hold: reserve money for one call, or say everything that stands against it.
+--
+-- Keys: the organization's state, holds, marks.
+-- Arguments: primary's prefix, epoch; emitter, hold id, amount (micro-USD), member, surface,
+--   number of further scopes, each as DIMENSION/VALUE.
+-- Answers, instants in microseconds, amounts in micro-USD:
+--   granted   granted at, held, now, lease until
+--   refused   now, end of the period, then of each reason: name, scope, cap or 'unlimited', spent, held
+--   unknown   and asks for the organization to be warmed
+--   untrusted cause (absent, superseded, epoch, recovering, lease), the primary's epoch
+--   stale     the organization's epoch
+--   emitter   cause (unlisted, retired, unnoted)
+--   hold_id   cause (foreign, other_request, used, age)
+
+local function out_of_age(call, org, issued)
+  local newest = math.floor(call.now / 1000) + ID_AGE_MILLIS
+  if issued < oldest_marked(call, org) or issued > newest then return {'hold_id', 'age'} end
+end
+
+-- The same id with the same request gives the same answer again; nil: this id was not used yet.
+local function seen_before(call, primary, org, id, issued, request)
+  local hold = load_hold(call, id)
+  if hold and hold.epoch == call.epoch then
+    if hold.request.text ~= request.text then return {'hold_id', 'other_request'} end
+    return granted(call, primary, hold)
+  end
+  local no = out_of_age(call, org, issued)
+  if no then return no end
+  if redis.call('ZSCORE', call.marks, id) then return {'hold_id', 'used'} end
+end
+
+local function answer_unknown(call, org)
+  if org then become_unknown(call, org, 0) end
+  ask_to_warm(call)
+  return {'unknown'}
+end
+
+-- What must hold before anything is granted to this emitter here, whatever it costs.
+local function not_granting(call, primary, emitter)
+  return not_in_epoch(primary, call.epoch)
+    or not_open(primary)
+    or not_leased(primary, call.now)
+    or not_listed(call.prefix, emitter)
+    or not_noted(call.prefix, emitter, call.organization)
+end
+
+local function hold(keys, args)
+  local call = organization_call(keys, args)
+  local emitter = next_word(args, 'emitter')
+  local id, parsed = next_id(args, 'hold_id')
+  local request = next_request(call, args)
+  no_more(args)
+
+  local primary = load_primary(call.prefix)
+  local org = load_organization(call)
+  local no = not_in_force(primary) or older_epoch(call, org) or not_granting(call, primary, emitter)
+  if no then return no end
+  if parsed.organization ~= call.organization or parsed.emitter ~= emitter then
+    return {'hold_id', 'foreign'}
+  end
+  local seen = seen_before(call, primary, org, id, parsed.issued, request)
+  if seen then return seen end
+  if not org or not org.known then return answer_unknown(call, org) end
+  local period = period_at(org, call.now)
+  no = refusal(call, org, request, request.asked, period)
+  if no then return no end
+
+  local made = {epoch = call.epoch, granted_at = call.now, held = request.asked, request = request}
+  store_hold(call, id, made)
+  add_held(call, org, made, made.held)
+  return granted(call, primary, made)
+end
+
+register('hold', hold, GRANTS)
