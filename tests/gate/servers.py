@@ -36,8 +36,8 @@ class Server:
         self.token = f"t{secrets.token_hex(5)}"
         self._clock = f"tollkeeper-test:{self.token}:clock"
         told = f"  return tonumber(redis.call('GET', '{self._clock}'))\n"
-        text = source if source is not None else lua_source()
-        self.library: Library = assemble(replaced(text, CLOCK, told))
+        self.source = replaced(source or lua_source(), CLOCK, told)
+        self.library: Library = assemble(self.source)
         self.gate = GateFunctions(self.client, self.library)
         self.gate.load()
 
@@ -74,9 +74,9 @@ def open_gate(
     renew(gate, tag, epoch=1)
 
 
-def renew(gate: GateFunctions, tag: str, *, epoch: int) -> int:
+def renew(gate: GateFunctions, tag: str, *, epoch: int, lease_micros: int = LEASE_MICROS) -> int:
     """A long lease; when it ends."""
     now = gate.run(encoding.read_epoch(tag=tag)).now
-    answer = gate.run(encoding.renew(epoch, HERE, asked_at=now, lease_micros=LEASE_MICROS, tag=tag))
+    answer = gate.run(encoding.renew(epoch, HERE, asked_at=now, lease_micros=lease_micros, tag=tag))
     assert isinstance(answer, Renewed), answer
     return answer.lease_until
