@@ -1,4 +1,4 @@
-"""Names of the gate's keys in Redis; what they hold is said in `lua/organization.lua` and `primary.lua`. Pure.
+"""Names of the gate's keys in Redis. Pure; `lua/organization.lua` and `lua/primary.lua` say what they hold.
 
 An organization's keys are in one slot. A primary's keys are in a slot of that primary, so that a function
 may look at both: in a cluster each primary has a tag of its own.
