@@ -21,10 +21,11 @@ PROGRAMS = ("redis-server", "valkey-server")
 class LocalRedis:
     """A server of a test's own, that can be killed, stopped and started again on its data."""
 
-    def __init__(self, program: str | None = None) -> None:
-        self._program = program or _program() or PROGRAMS[0]
+    def __init__(self, program: str | None = None, settings: dict[str, str] | None = None) -> None:
+        self.program = program or _program() or PROGRAMS[0]
         self._folder = Path(tempfile.mkdtemp(prefix="tollkeeper-redis-"))
         self.port = free_port()
+        self.settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,7 +37,7 @@ class LocalRedis:
         """Start the server, on the data that it left, and wait until it answers."""
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, *_settings(self.port, self._folder)],
+                [self.program, *_settings(self.port, self._folder, self.settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -89,7 +90,7 @@ def _program() -> str | None:
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
-def _settings(port: int, folder: Path) -> list[str]:
+def _settings(port: int, folder: Path, more: dict[str, str]) -> list[str]:
     given = {
         "port": str(port),
         "bind": "127.0.0.1",
@@ -98,4 +99,4 @@ def _settings(port: int, folder: Path) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",
     }
-    return [word for name, value in given.items() for word in (f"--{name}", value)]
+    return [word for name, value in (given | more).items() for word in (f"--{name}", value)]

@@ -16,12 +16,14 @@ from typing import TypeVar
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from tollkeeper.errors import BrokenInvariant, GateUnavailable
 from tollkeeper.gate.commands import Incarnation
 from tollkeeper.gate.encoding import Call
+from tollkeeper.gate.keys import SINGLE, organization_keys, tag_where
 from tollkeeper.gate.library import Library, current_library
 
 A = TypeVar("A")
@@ -58,6 +60,18 @@ class GateFunctions:
     def library(self) -> str:
         """The version's name."""
         return self._library.name
+
+    def tag_of(self, organization: str) -> str:
+        """The tag of the primary that has this organization, as far as this client knows the cluster."""
+        if isinstance(self._client, Redis):
+            return SINGLE
+        slots = self._client.nodes_manager.slots_cache
+        state, _, _ = organization_keys(organization)
+        try:
+            primary = slots[key_slot(state.encode())][0]
+            return tag_where(lambda tag: slots[key_slot(tag.encode())][0] == primary)
+        except (KeyError, IndexError) as error:
+            raise GateUnavailable(f"the cluster has no primary for {organization}") from error
 
     def load(self) -> None:
         """Have Redis know the functions; on every primary of a cluster. Changes nothing that decides."""
@@ -100,12 +114,18 @@ class GateFunctions:
     def _ask(self, call: Call[A]) -> object:
         command = "FCALL_RO" if call.only_reads else "FCALL"
         name = f"{self._library.name}_{call.function}"
+        words = (command, name, len(call.keys), *call.keys, *call.arguments)
         ask: Callable[..., object] = self._client.execute_command
-        return ask(command, name, len(call.keys), *call.keys, *call.arguments)
+        if isinstance(self._client, Redis):
+            return ask(*words)
+        # Left to itself, redis-py asks some other server first where the keys of a function are.
+        node_of: Callable[[str], object] = self._client.get_node_from_key
+        return ask(*words, target_nodes=node_of(call.keys[0]))
 
 
 def _unavailable(error: RedisError) -> GateUnavailable | BrokenInvariant:
     text = str(error)
-    if "user_function" in text:
+    # A key that isn't local any more has moved with its slot to another primary: not the function's fault.
+    if text.startswith("user_function") and "non local key" not in text:
         return BrokenInvariant(f"a function of the gate broke: {text}")
     return GateUnavailable(f"the gate can't be asked: {text or type(error).__name__}")

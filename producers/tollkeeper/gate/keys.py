@@ -6,6 +6,9 @@ may look at both: in a cluster each primary has a tag of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 SINGLE = "0"
 """The tag of the only primary where there is no cluster."""
 
@@ -24,3 +27,8 @@ def primary_prefix(tag: str = SINGLE) -> str:
 def epoch_key(tag: str = SINGLE) -> str:
     """The key of every function on a primary."""
     return f"{primary_prefix(tag)}:epoch"
+
+
+def tag_where(is_of_the_primary: Callable[[str], bool]) -> str:
+    """A cluster primary's tag: the first number whose slot it has. Every client finds the same one."""
+    return next(tag for number in count() if is_of_the_primary(tag := str(number)))
