@@ -7,7 +7,7 @@ from typing import Any
 
 from tollkeeper.gate.commands import Fold, HeldCall, Request, Snapshot
 
-HOUR_MILLIS = 3_600_000
+HOUR = 3_600_000  # milliseconds
 
 
 class No(Exception):
@@ -20,25 +20,24 @@ def need(is_so: object, *answer: object) -> None:
 
 
 def period(shot: Any, instant: int) -> Any:
-    found = [one for one in shot.periods if one.start_micros <= instant < one.end_micros]
-    return found[0] if found else None
+    return next((p for p in shot.periods if p.start_micros <= instant < p.end_micros), None)
+
+
+def owner(hold_id: str) -> list[str]:
+    return hold_id.split("/")[:2]
 
 
 def new_organization(name: str) -> Any:
-    shot = Record(periods=())
-    state = Record(name=name, epoch=-1, known=False, offset=-1, position=0, floor=0, shot=shot)
-    state.holds, state.used_ids = {}, set()
-    return state
+    new = Record(name=name, epoch=-1, known=False, position=0, floor=0, offset=-1, oldest=0)
+    new.holds, new.used_ids, new.shot = {}, set(), Record(periods=())
+    return new
 
 
-class Model:
+class Model(Record):
     """One server. Its trust (epoch, phase, lease, emitters, notes) is set by whoever drives it."""
 
     def __init__(self, now: int) -> None:
-        self.now, self.epoch, self.phase, self.lease = now, 0, "", 0
-        self.emitters: dict[str, str] = {}
-        self.notes: set[tuple[str, str]] = set()
-        self.all: dict[str, Any] = {}
+        super().__init__(now=now, epoch=0, phase="", lease=0, emitters={}, notes=set(), all={})
 
     def at(self, name: str, epoch: int) -> Any:
         org = self.all.setdefault(name, new_organization(name))
@@ -47,9 +46,9 @@ class Model:
             self.unknown(org, epoch, 0)
         return org
 
-    def trust(self, epoch: int, phase: str, otherwise: str) -> None:
+    def trust(self, epoch: int, phase: str) -> None:
         need(self.epoch == epoch, "untrusted", "epoch", self.epoch)
-        need(self.phase == phase, "untrusted", otherwise, self.epoch)
+        need(self.phase == phase, "untrusted", self.phase, self.epoch)
 
     def listed(self, emitter: str, name: str) -> None:
         standing = self.emitters.get(emitter, "unlisted")
@@ -57,7 +56,7 @@ class Model:
         need((emitter, name) in self.notes, "emitter", "unnoted")
 
     def granting(self, name: str, emitter: str, epoch: int) -> None:
-        self.trust(epoch, "open", "recovering")
+        self.trust(epoch, "open")
         need(self.lease > self.now, "untrusted", "lease", self.epoch)
         self.listed(emitter, name)
 
@@ -90,58 +89,60 @@ class Model:
         need(more + limits[-1][4] <= 2**53, "invalid", "amount")
         against = [] if request.member in org.members else [("member", member, "", "", "")]
         against += [] if org.shot.seats == "every_member" else [("seat", member, "", "", "")]
-        for name, scope, cap, spent, held in limits:
-            if cap != "unlimited" and more + spent + held > cap:
-                against.append((name, scope, cap, spent, held))
+        against += [r for r in limits if r[2] != "unlimited" and more + r[3] + r[4] > r[2]]
         need(not against, "refused", self.now, when.end_micros, *sum(against, ()))
 
+    def is_known(self, org: Any) -> bool:
+        return bool(org.known and period(org.shot, self.now))
+
     def need_known(self, org: Any) -> None:
-        if not (org.known and period(org.shot, self.now)):
+        if not self.is_known(org):
             raise No(*(("unknown",) if org.epoch < 0 else self.unknown(org, org.epoch, 0)))
 
     def hold(self, name: str, request: Request, hold_id: str, emitter: str, epoch: int) -> Any:
-        org, parts, now = self.at(name, epoch), hold_id.split("/"), self.now // 1000
+        org, now, issued = self.at(name, epoch), self.now // 1000, int(hold_id.split("/")[2])
         self.granting(name, emitter, epoch)
-        need(parts[:2] == [name, emitter], "hold_id", "foreign")
+        need(owner(hold_id) == [name, emitter], "hold_id", "foreign")
         if hold_id not in org.holds or org.holds[hold_id].epoch != epoch:
-            need(abs(int(parts[2]) - now) <= HOUR_MILLIS, "hold_id", "age")
+            need(max(org.oldest, now - HOUR) <= issued <= now + HOUR, "hold_id", "age")
             need(hold_id not in org.used_ids, "hold_id", "used")
             self.need_known(org)
-            amount = request.amount_micros
-            self.room(org, request, amount, period(org.shot, self.now))
-            made = Record(epoch=epoch, granted_at=self.now, held=amount, request=request)
-            org.holds[hold_id] = made
+            self.room(org, request, request.amount_micros, period(org.shot, self.now))
+            self.put(org, HeldCall(hold_id, self.now, request.amount_micros, request))
         need(org.holds[hold_id].request == request, "hold_id", "other_request")
         return self.granted(org.holds[hold_id])
 
     def extend(self, hold_id: str, held: int, epoch: int) -> Any:
-        org = self.at(hold_id.split("/")[0], epoch)
-        self.granting(org.name, hold_id.split("/")[1], epoch)
+        org = self.at(owner(hold_id)[0], epoch)
+        self.granting(org.name, owner(hold_id)[1], epoch)
         hold = org.holds.get(hold_id)
         need(hold and hold.epoch == epoch, "hold_id", "absent")
         if held > hold.held:
             self.need_known(org)
-            periods, now_in = [None, *org.shot.periods], period(org.shot, self.now)
-            its = period(org.shot, hold.granted_at)
-            need(its and periods.index(its) >= periods.index(now_in) - 1, "hold_id", "period")
+            its, now_in = period(org.shot, hold.granted_at), period(org.shot, self.now)
+            need(its and its.end_micros >= now_in.start_micros, "hold_id", "period")
             self.room(org, hold.request, held - hold.held, its)
             hold.held = held
         return self.granted(hold)
 
-    def end(self, org: Any, hold_id: str) -> int:
+    def put(self, org: Any, call: HeldCall) -> None:
+        new = Record(epoch=org.epoch, granted_at=call.granted_at, held=call.held_micros)
+        org.holds[call.hold_id] = Record(request=call.request, **vars(new))
+
+    def end(self, org: Any, hold_id: str) -> Any:
         org.used_ids.add(hold_id)
-        hold = org.holds.pop(hold_id, None)
-        return hold.held if hold else 0
+        if org.epoch > -1:
+            org.oldest = max(org.oldest, self.now // 1000 - HOUR)
+        return org.holds.pop(hold_id, Record(held=0)).held
 
     def release(self, hold_id: str, epoch: int) -> Any:
-        return ("released", self.end(self.at(hold_id.split("/")[0], epoch), hold_id))
+        return ("released", self.end(self.at(owner(hold_id)[0], epoch), hold_id))
 
     def make_unknown(self, name: str, position: int, epoch: int) -> Any:
         return self.unknown(self.at(name, epoch), epoch, position)
 
     def install(self, org: Any, news: Fold | Snapshot) -> None:
-        in_copy = [one for one in news.spent if one.period in org.shot.periods]
-        org.spent |= {(one.period, one.scope): one.spent_micros for one in in_copy}
+        org.spent |= {(one.period, one.scope): one.spent_micros for one in news.spent}
         caps = org.caps | {one.scope: one.cap for one in news.caps}
         org.caps = {scope: cap for scope, cap in caps.items() if cap != "inherit"}
         org.used = org.used if news.used_micros is None else news.used_micros
@@ -150,34 +151,28 @@ class Model:
 
     def apply(self, name: str, fold: Fold, epoch: int) -> Any:
         org = self.at(name, epoch)
-        if org.known and period(org.shot, self.now):
+        if self.is_known(org):
             need(org.offset < fold.offset, "ignored", org.offset)
-            if org.offset == fold.previous and not self.cuts_a_period(org, fold):
+            if org.offset == fold.previous:
                 self.install(org, fold)
-                org.members |= {one for one, is_member in fold.members.items() if is_member}
-                org.members -= {one for one, is_member in fold.members.items() if not is_member}
+                everyone = dict.fromkeys(org.members, True) | fold.members
+                org.members = {one for one, is_member in everyone.items() if is_member}
                 for hold_id in fold.settled:
                     self.end(org, hold_id)
                 return ("applied",)
         return self.unknown(org, epoch, fold.position)
 
-    def cuts_a_period(self, org: Any, fold: Fold) -> bool:
-        first, last = org.shot.periods[0].start_micros, org.shot.periods[-1].end_micros
-        all_of = [one.period for one in fold.spent if one.period not in org.shot.periods]
-        return any(one.end_micros > first and one.start_micros < last for one in all_of)
-
     def warm(self, name: str, shot: Snapshot) -> Any:
         org = self.at(name, shot.epoch)
-        need(not (org.known and period(org.shot, self.now)), "known")
+        need(not self.is_known(org), "known")
         if org.epoch > -1:
             self.unknown(org, shot.epoch, 0)
-        self.trust(shot.epoch, "open", "recovering")
+        self.trust(shot.epoch, "open")
         need(shot.phase == "open", "not_open")
         need(shot.position >= org.floor, "below_floor", org.floor)
         need(period(shot, self.now), "elsewhere", self.now)
-        retired = [one for one in org.holds if one.split("/")[1] in shot.retired]
-        older = [one for one, hold in org.holds.items() if hold.epoch != shot.epoch]
-        gone = {*retired, *older, *shot.settled} & org.holds.keys()
+        gone = {one for one in org.holds if owner(one)[1] in shot.retired or one in shot.settled}
+        gone |= {one for one, hold in org.holds.items() if hold.epoch != shot.epoch}
         unexamined = org.holds.keys() - gone - set(shot.still_open)
         need(not unexamined, "unexamined", len(unexamined))
         for hold_id in gone:
@@ -190,17 +185,13 @@ class Model:
 
     def reassert(self, name: str, holds: list[HeldCall], emitter: str, epoch: int) -> Any:
         org = self.at(name, epoch)
-        self.trust(epoch, "recovering", "open")
+        self.trust(epoch, "recovering")
         self.listed(emitter, name)
-        need(
-            all(one.hold_id.split("/")[:2] == [name, emitter] for one in holds),
-            "hold_id",
-            "foreign",
-        )
+        mine = [one for one in holds if owner(one.hold_id) == [name, emitter]]
+        need(mine == holds, "hold_id", "foreign")
         if org.epoch < 0:
             self.unknown(org, epoch, 0)
         kept = [one for one in holds if one.hold_id not in org.used_ids]
         for one in kept:
-            made = Record(epoch=epoch, granted_at=one.granted_at, held=one.held_micros)
-            org.holds[one.hold_id] = Record(**vars(made), request=one.request)
+            self.put(org, one)
         return ("reasserted", len(kept))

@@ -1,9 +1,8 @@
-"""Examples about trust: epochs, emitters, ids, offsets, snapshots, periods. Each takes a fresh world."""
+"""Examples about trust: epochs, leases, versions, emitters, ids. Each takes a fresh world."""
 
 from __future__ import annotations
 
 import msgspec
-from gate.books import periods_at
 from gate.servers import HERE
 from gate.world import LEASE_MICROS, MINUTE, World
 
@@ -12,21 +11,8 @@ from tollkeeper.gate import encoding
 from tollkeeper.gate.commands import HeldCall, Incarnation, Request
 from tollkeeper.gate.functions import GateFunctions
 from tollkeeper.gate.library import Library, assemble
-from tollkeeper.money.periods import Period
 
 HOUR = 60 * MINUTE
-
-
-def an_unknown_organization_is_closed_and_asks_to_be_warmed(world: World) -> None:
-    """Absent is unknown, never zero; the queue remembers who came first, and each once."""
-    assert world.hold(1) == a.Unknown()
-    assert world.hold(1) == a.Unknown()
-    assert world.run(encoding.asked_to_warm(tag=world.tag)) == (world.name,)
-    assert world.run(encoding.status(world.name, member="ann")) == a.Absent()
-    assert world.holds() == ()
-    world.warmed()
-    assert world.run(encoding.asked_to_warm(tag=world.tag)) == ()
-    world.held(1)
 
 
 def a_retried_hold_is_granted_once(world: World) -> None:
@@ -133,94 +119,6 @@ def only_listed_and_noted_emitters_hold(world: World) -> None:
     assert world.run(standing) == a.EmitterStanding("retired", ())
 
 
-def the_hold_of_a_dead_emitter_is_freed_without_traffic(world: World) -> None:
-    """Its retirement makes the organization unknown at the fold's position; the next warm drops the hold."""
-    world.warmed()
-    world.held(30)
-    world.held(5, "bob", emitter="em-2")
-    assert world.refused_by(1) == ["member_cap"]
-    world.run(encoding.list_emitters(1, retired=["em-1"], tag=world.tag))
-    before = world.snapshot()
-    world.position += 1
-    unknown = encoding.make_unknown(world.name, world.position, epoch=1, tag=world.tag)
-    assert world.run(unknown) == world.run(unknown) == a.Unknown()
-    assert world.run(encoding.warm(world.name, before, tag=world.tag)) == a.BelowFloor(
-        world.position
-    )
-    assert world.warm(retired=("em-1",)) == a.Warmed(kept=1, dropped=1)
-    assert world.status().limits[0].held_micros == 5
-    assert world.refused_by(30, emitter="em-2") == []
-
-
-def warm_strikes_the_retired_off_the_list(world: World) -> None:
-    """The snapshot may know it before the list was told; then nothing new is let in."""
-    assert world.warm(retired=("em-1",)) == a.Warmed(kept=0, dropped=0)
-    assert world.hold(1) == a.EmitterRefused("retired")
-    assert isinstance(world.hold(1, emitter="em-2"), a.Granted)
-
-
-def an_apply_moves_redis_from_its_offset_only(world: World) -> None:
-    """A repeated or older one is ignored; a gap makes the organization unknown, with a floor."""
-    world.warmed()
-    hold_id = world.held(10)
-    assert (
-        world.apply(spent={"organization": 7, "member/ann": 7}, used_micros=7, settled=(hold_id,))
-        == a.Applied()
-    )
-    at = world.status()
-    assert [(one.spent_micros, one.held_micros) for one in at.limits] == [(7, 0)] * 3
-    assert (at.offset, at.position) == (10, 11)
-    assert world.apply(previous=3, offset=10, spent={"organization": 9}) == a.Ignored(10)
-    assert world.apply(previous=3, offset=9, spent={"organization": 9}) == a.Ignored(10)
-    assert world.status().limits == at.limits
-    world.position = 20
-    assert world.apply(previous=12, offset=20) == a.Unknown()
-    assert not world.is_known()
-    assert world.status().floor == 21
-    assert world.hold(1) == a.Unknown()
-    assert world.apply(previous=10, offset=21) == a.Unknown()
-
-
-def an_apply_of_nothing_known_leaves_a_floor(world: World) -> None:
-    """So that a snapshot from before it can't come after it."""
-    stale = world.snapshot()
-    assert world.apply() == a.Unknown()
-    assert not world.is_known()
-    assert world.run(encoding.warm(world.name, stale, tag=world.tag)) == a.BelowFloor(11)
-    assert world.warm() == a.Warmed(0, 0)
-
-
-def a_known_organization_is_left_alone(world: World) -> None:
-    """However the snapshot differs."""
-    world.warmed()
-    assert world.warm(purchased_micros=1, retired=("em-1",)) == a.AlreadyKnown()
-    world.held(2)
-
-
-def a_snapshot_has_to_be_asked_about_every_hold(world: World) -> None:
-    """Settled ones go, open ones stay, and one that nobody asked about stops it."""
-    world.warmed()
-    first, second, third = world.held(1), world.held(2), world.held(4)
-    world.run(encoding.make_unknown(world.name, 11, epoch=1, tag=world.tag))
-    world.position = 11
-    assert world.warm(settled=(first,), still_open=(second,)) == a.Unexamined(1)
-    assert not world.is_known()
-    assert world.release(third) == a.Released(4)
-    assert world.warm(settled=(first,), still_open=(second, third)) == a.Warmed(kept=1, dropped=1)
-    assert world.status().limits[0].held_micros == 2
-    assert world.hold(1, hold_id=first) == a.HoldIdRefused("used")
-    assert world.release(second) == a.Released(2)
-    assert [limit.held_micros for limit in world.status().limits] == [0, 0, 0]
-
-
-def a_snapshot_from_before_the_epoch_opened_is_refused(world: World) -> None:
-    """By SQL's row as it read it, and by the key."""
-    assert world.warm(phase="recovering") == a.ReadTooEarly()
-    world.begin_epoch(2, opened=False)
-    assert world.warm(epoch=2) == a.Untrusted("recovering", 2)
-    assert world.warm(epoch=1) == a.Untrusted("epoch", 2)
-
-
 def an_older_epoch_is_refused_and_a_newer_one_makes_unknown(world: World) -> None:
     """In each function on an organization."""
     world.warmed()
@@ -320,65 +218,6 @@ def a_lease_counts_from_before_sql_was_read(world: World) -> None:
     assert world.hold(1) == a.Untrusted("lease", 1)
 
 
-def caps_are_of_the_period_of_redis_clock(world: World) -> None:
-    """A new period begins at its first microsecond, with what was charged to it before."""
-    world.warmed(spent={world.scope("organization"): 50}, purchased_micros=1_000)
-    first = world.period
-    following = periods_at(first.end_micros)[1]
-    world.apply(spent={"organization": 20}, period=following)
-    world.set_clock(first.end_micros - 1)
-    assert world.refused_by(1) == ["organization_cap"]
-    world.set_clock(first.end_micros)
-    assert [world.refused_by(micros) for micros in (30, 31)] == [
-        [],
-        ["organization_cap", "member_cap"],
-    ]
-    world.set_clock(following.end_micros - 1)
-    assert world.refused_by(1) == []
-    world.set_clock(following.end_micros)
-    assert world.hold(1) == a.Unknown()
-    world.warmed()
-    world.held(1)
-
-
-def a_hold_stays_in_the_period_that_admitted_it(world: World) -> None:
-    """It is extended there, as long as that is the current or the previous one."""
-    world.warmed()
-    hold_id = world.held(30)
-    world.set_clock(world.period.end_micros)
-    assert world.refused_by(30) == []
-    assert isinstance(world.extend(hold_id, 31), a.Refused)
-    world.apply(caps={"member": 40})
-    assert isinstance(world.extend(hold_id, 31), a.Granted)
-    world.set_clock(world.period.end_micros - 1)
-    assert isinstance(world.extend(hold_id, 32), a.Granted)
-    assert world.release(hold_id) == a.Released(32)
-
-    world.set_clock(world.period.end_micros)
-    world.warmed()
-    previous = world.period
-    world.set_clock(previous.start_micros - 1)
-    oldest = world.held(5)
-    world.set_clock(previous.end_micros - 1)
-    assert isinstance(world.extend(oldest, 6), a.Granted)
-    world.set_clock(previous.end_micros)
-    assert world.extend(oldest, 7) == a.HoldIdRefused("period")
-    assert isinstance(world.extend(oldest, 6), a.Granted)
-
-
-def a_total_of_half_a_period_makes_unknown(world: World) -> None:
-    """Of one that Redis doesn't hold it is no part of the copy."""
-    world.warmed()
-    first, current, following = periods_at(world.now)
-    for foreign in (periods_at(first.start_micros)[0], periods_at(following.end_micros)[1]):
-        assert world.apply(spent={"organization": 50}, period=foreign) == a.Applied()
-    assert world.status().limits[0].spent_micros == 0
-    half = Period(current.start_micros, current.end_micros - 1)
-    assert world.apply(spent={"organization": 1}, period=half) == a.Unknown()
-    elsewhere = periods_at(periods_at(first.start_micros - 1)[0].start_micros)
-    assert world.warm(periods=elsewhere) == a.Elsewhere(world.now)
-
-
 def one_version_decides_at_any_moment(world: World) -> None:
     """A new one is loaded beside the old one, and takes over in one step; holds stay as they are."""
     world.warmed()
@@ -414,27 +253,16 @@ def one_version_decides_at_any_moment(world: World) -> None:
 
 
 TRUST = (
-    one_version_decides_at_any_moment,
-    an_unknown_organization_is_closed_and_asks_to_be_warmed,
     a_retried_hold_is_granted_once,
     a_refusal_isn_t_remembered,
     an_ended_id_is_refused,
     a_foreign_id_is_refused,
     marks_go_with_their_age_and_don_t_come_back_with_the_clock,
     only_listed_and_noted_emitters_hold,
-    the_hold_of_a_dead_emitter_is_freed_without_traffic,
-    warm_strikes_the_retired_off_the_list,
-    an_apply_moves_redis_from_its_offset_only,
-    an_apply_of_nothing_known_leaves_a_floor,
-    a_known_organization_is_left_alone,
-    a_snapshot_has_to_be_asked_about_every_hold,
-    a_snapshot_from_before_the_epoch_opened_is_refused,
     an_older_epoch_is_refused_and_a_newer_one_makes_unknown,
     recovery_keeps_what_is_reasserted,
     an_epoch_opens_when_every_emitter_has_answered_or_is_retired,
     one_epoch_is_one_incarnation,
     a_lease_counts_from_before_sql_was_read,
-    caps_are_of_the_period_of_redis_clock,
-    a_hold_stays_in_the_period_that_admitted_it,
-    a_total_of_half_a_period_makes_unknown,
+    one_version_decides_at_any_moment,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from gate.scenarios_copy import COPY
 from gate.scenarios_money import MONEY
 from gate.scenarios_trust import TRUST
 from gate.servers import Server, told_the_time
@@ -19,6 +20,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("scenario", [*MONEY, *TRUST], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("scenario", [*MONEY, *COPY, *TRUST], ids=lambda one: one.__name__)
 def test_scenario(scenario: Callable[[World], None], server: Server) -> None:
     scenario(World(server))

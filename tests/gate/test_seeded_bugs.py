@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from gate.bugs import BUGS
 from gate.machine import GateMachine
+from gate.scenarios_copy import COPY
 from gate.scenarios_money import MONEY
 from gate.scenarios_trust import TRUST
 from gate.servers import replaced, told_the_time
@@ -54,7 +55,7 @@ def test_there_are_enough_of_them() -> None:
 def test_an_example_catches(name: str, valkey: Service) -> None:
     source = replaced(lua_source(), BUGS[name].old, BUGS[name].new)
     with told_the_time(valkey.address, source) as server, pytest.raises(WRONG):
-        for scenario in (*MONEY, *TRUST):
+        for scenario in (*MONEY, *COPY, *TRUST):
             scenario(World(server))
 
 

@@ -54,13 +54,10 @@ end
 local function mark(call, org, id, issued)
   redis.call('ZADD', call.marks, digits(issued), id)
   if not org then return end
-  local oldest = oldest_marked(call, org)
-  local gone = redis.call('ZRANGEBYSCORE', call.marks, '-inf', '(' .. digits(oldest), 'LIMIT', 0, 16)
-  if #gone > 0 then
-    redis.call('HSET', call.state, 'oldest', digits(oldest))
-    redis.call('ZREM', call.marks, unpack(gone))
-    org.oldest = oldest
-  end
+  org.oldest = oldest_marked(call, org)
+  redis.call('HSET', call.state, 'oldest', digits(org.oldest))
+  local gone = redis.call('ZRANGEBYSCORE', call.marks, '-inf', '(' .. digits(org.oldest), 'LIMIT', 0, 16)
+  if #gone > 0 then redis.call('ZREM', call.marks, unpack(gone)) end
 end
 
 -- Frees what is held, if anything is; answers how much.
