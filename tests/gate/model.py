@@ -97,7 +97,7 @@ class Model(Record):
 
     def need_known(self, org: Any) -> None:
         if not self.is_known(org):
-            raise No(*(("unknown",) if org.epoch < 0 else self.unknown(org, org.epoch, 0)))
+            raise No(*self.unknown(org, org.epoch, 0))
 
     def hold(self, name: str, request: Request, hold_id: str, emitter: str, epoch: int) -> Any:
         org, now, issued = self.at(name, epoch), self.now // 1000, int(hold_id.split("/")[2])
@@ -131,8 +131,7 @@ class Model(Record):
 
     def end(self, org: Any, hold_id: str) -> Any:
         org.used_ids.add(hold_id)
-        if org.epoch > -1:
-            org.oldest = max(org.oldest, self.now // 1000 - HOUR)
+        org.oldest = max(org.oldest, self.now // 1000 - HOUR if org.epoch > -1 else 0)
         return org.holds.pop(hold_id, Record(held=0)).held
 
     def release(self, hold_id: str, epoch: int) -> Any:
@@ -165,8 +164,7 @@ class Model(Record):
     def warm(self, name: str, shot: Snapshot) -> Any:
         org = self.at(name, shot.epoch)
         need(not self.is_known(org), "known")
-        if org.epoch > -1:
-            self.unknown(org, shot.epoch, 0)
+        self.unknown(org, org.epoch, 0)
         self.trust(shot.epoch, "open")
         need(shot.phase == "open", "not_open")
         need(shot.position >= org.floor, "below_floor", org.floor)

@@ -9,6 +9,8 @@ import pytest
 from support.clean_environment import CleanEnvironment, build, run
 from support.project import ROOT, SOURCE_ROOTS, project_files
 
+from tollkeeper.gate.library import current_library
+
 CORE = (
     *("errors", "failpoints", "logline", "money", "events", "rating"),
     *("log", "metering", "gate", "workloads"),
@@ -121,6 +123,14 @@ def test_the_schemas_come_along(environment: CleanEnvironment) -> None:
         "print('same')",
     )
     assert printed.strip() == "same"
+
+
+def test_the_gate_s_functions_come_along(environment: CleanEnvironment) -> None:
+    """All parts of the library are read from the installed files, into the version of this release."""
+    printed = environment.python(
+        "from tollkeeper.gate.library import current_library", "print(current_library().name)"
+    )
+    assert printed.strip() == current_library().name
 
 
 def test_a_user_s_type_checker_sees_the_types(from_wheel: CleanEnvironment, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run a command with all three services up and their addresses in its environment.
+"""Run a command with all services up and their addresses in its environment.
 
     PYTHONPATH=tests python -m services.serving make test
 
@@ -16,12 +16,13 @@ from contextlib import ExitStack
 from services.finding import LocalServer
 from services.kafka_local import LocalKafka
 from services.postgresql_local import LocalPostgres
-from services.redis_local import LocalRedis
+from services.redis_local import LocalRedis, local_valkey
 
 VARIABLES: dict[str, Callable[[], LocalServer]] = {
     "TOLLKEEPER_TEST_KAFKA": LocalKafka,
     "TOLLKEEPER_TEST_POSTGRESQL": LocalPostgres,
     "TOLLKEEPER_TEST_REDIS": LocalRedis,
+    "TOLLKEEPER_TEST_VALKEY": local_valkey,
 }
 
 
