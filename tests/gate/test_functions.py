@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,6 +31,8 @@ def own(request: pytest.FixtureRequest) -> Iterator[LocalRedis]:
     if request.param == "redis" and (reason := why_unavailable()):
         skip_or_fail(f"Redis isn't at hand (local: {reason})")
     server = LocalRedis() if request.param == "redis" else local_valkey()
+    # Otherwise a primary waits 5 s for more replicas that might want the same.
+    server.settings["repl-diskless-sync-delay"] = "0"
     try:
         server.start()
         yield server
@@ -147,6 +150,7 @@ def test_an_answer_nobody_knows_is_a_bug() -> None:
         ("hold", ["p", 1, "em-1", "{id}", 1, "ann", "web", 1, "member/bob"]),
         ("hold", ["p", 1, "em-1", "{id}", 1, "ann", "web", 1, "project"]),
         ("hold", ["p", 1, "em-1", "{id}", 1, "ann", "web", 2, "project/p"]),
+        ("hold", ["p", 1, "em-1", "{id}", 1, "ann", "web", 2, "project/p", "project/q"]),
         ("hold", ["p", 1, "em-1", "acme/em-1/x/1", 1, "ann", "web", 0]),
         ("extend", ["p", 1, "{id}"]),
         ("release", ["p", "one", "{id}"]),
@@ -200,6 +204,19 @@ def test_holders_at_once_never_hold_more_than_the_cap(
         assert world.status().limits[0].held_micros == granted * 7
         for gate in gates:
             gate.close()
+
+
+def test_a_server_that_keeps_silent_is_unavailable_after_one_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        gate = GateFunctions(connect(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2))
+        with pytest.raises(GateUnavailable, match=r"(?i)timeout"):
+            gate.run(encoding.read_epoch())
+        gate.close()
+        silent.settimeout(5)
+        silent.accept()[0].close()
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 def test_nobody_at_the_address_is_unavailable_and_not_forever() -> None:

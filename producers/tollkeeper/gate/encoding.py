@@ -216,6 +216,14 @@ def asked_to_warm(*, most: int = 100, tag: str = SINGLE) -> Call[tuple[str, ...]
     return Call("asked", (epoch_key(tag),), (most,), decoding.asked_answer, only_reads=True)
 
 
+def strike_asked(
+    epoch: int, organizations: Sequence[str], *, tag: str = SINGLE
+) -> Call[a.EmitterAnswer]:
+    """These organizations need no warming: there are none of that name."""
+    arguments = (epoch, *_listed((one,) for one in organizations))
+    return Call("strike_asked", (epoch_key(tag),), arguments, decoding.emitter_answer)
+
+
 def _on(
     organization: str,
     function: str,

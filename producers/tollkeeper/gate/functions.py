@@ -17,6 +17,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
@@ -36,8 +37,8 @@ CLUSTER = "redis+cluster://"
 
 def connect(url: str, *, timeout_s: float = TIMEOUT_S) -> Client:
     """A client of `redis://`, `rediss://`, `unix://` or `redis+cluster://`; it connects when it is used."""
-    # One try more, for a connection that the server had closed meanwhile.
-    retry = Retry(NoBackoff(), 1)
+    # One try more, for a connection that the server had closed meanwhile; never after a timeout.
+    retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     if url.startswith(CLUSTER):
         plain = "redis://" + url.removeprefix(CLUSTER)
         try:

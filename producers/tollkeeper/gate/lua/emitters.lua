@@ -122,3 +122,24 @@ local function asked(keys, args)
 end
 
 register('asked', asked, READS)
+
+-- strike_asked: these organizations need no warming, for example since there are none of that name.
+--
+-- Keys: the primary's epoch. Arguments: epoch; number of organizations, each.
+-- Answers: struck; untrusted.
+
+local function strike_asked(keys, args)
+  local prefix = primary_call(keys)
+  local epoch = next_whole(args, 'epoch')
+  local organizations = next_list(args, 'organizations', next_word)
+  no_more(args)
+
+  local no = not_this(load_primary(prefix), epoch)
+  if no then return no end
+  for _, organization in ipairs(organizations) do
+    redis.call('ZREM', prefix .. ':asked', organization)
+  end
+  return {'struck'}
+end
+
+register('strike_asked', strike_asked, FREES)

@@ -27,7 +27,14 @@ local function next_request(call, args)
   local asked = next_whole(args, 'amount')
   if asked == 0 then refuse_input('amount') end
   local words = {digits(asked), next_word(args, 'member'), next_word(args, 'surface')}
-  for _, scope in ipairs(next_list(args, 'scopes', next_scope)) do words[#words + 1] = scope end
+  local named = {}
+  for _, scope in ipairs(next_list(args, 'scopes', next_scope)) do
+    -- Of two projects only one could be checked.
+    local dimension = scope:match('^[^/]+')
+    if named[dimension] then refuse_input('scopes') end
+    named[dimension] = true
+    words[#words + 1] = scope
+  end
   return request_of(call, table.concat(words, ' '))
 end
 
