@@ -210,7 +210,7 @@ BUGS = {
     ),
     "marks_go_and_the_clock_goes_back": Bug(
         "Marks of used ids may go when ids of their age are refused",
-        "  redis.call('HSET', call.state, 'oldest', digits(org.oldest))\n",
+        "  redis.call('HSET', call.state, 'oldest', digits(oldest))\n",
     ),
     "recovering_grants": Bug(
         "writes the new key as recovering; organizations are warmed when it is open",

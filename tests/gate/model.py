@@ -100,11 +100,12 @@ class Model(Record):
             raise No(*self.unknown(org, org.epoch, 0))
 
     def hold(self, name: str, request: Request, hold_id: str, emitter: str, epoch: int) -> Any:
-        org, now, issued = self.at(name, epoch), self.now // 1000, int(hold_id.split("/")[2])
+        org, now, second = self.at(name, epoch), self.now // 1000, self.now // 10**6 * 1000
         self.granting(name, emitter, epoch)
         need(owner(hold_id) == [name, emitter], "hold_id", "foreign")
         if hold_id not in org.holds or org.holds[hold_id].epoch != epoch:
-            need(max(org.oldest, now - HOUR) <= issued <= now + HOUR, "hold_id", "age")
+            issued = int(hold_id.split("/")[2])
+            need(max(org.oldest, second - HOUR) <= issued <= now + HOUR, "hold_id", "age")
             need(hold_id not in org.used_ids, "hold_id", "used")
             self.need_known(org)
             self.room(org, request, request.amount_micros, period(org.shot, self.now))
@@ -131,7 +132,7 @@ class Model(Record):
 
     def end(self, org: Any, hold_id: str) -> Any:
         org.used_ids.add(hold_id)
-        org.oldest = max(org.oldest, self.now // 1000 - HOUR if org.epoch > -1 else 0)
+        org.oldest = max(org.oldest, self.now // 10**6 * 1000 - HOUR if org.epoch > -1 else 0)
         return org.holds.pop(hold_id, Record(held=0)).held
 
     def release(self, hold_id: str, epoch: int) -> Any:
@@ -154,8 +155,8 @@ class Model(Record):
             need(org.offset < fold.offset, "ignored", org.offset)
             if org.offset == fold.previous:
                 self.install(org, fold)
-                everyone = dict.fromkeys(org.members, True) | fold.members
-                org.members = {one for one, is_member in everyone.items() if is_member}
+                everyone = {*org.members, *fold.members}
+                org.members = {one for one in everyone if fold.members.get(one, True)}
                 for hold_id in fold.settled:
                     self.end(org, hold_id)
                 return ("applied",)
@@ -187,8 +188,7 @@ class Model(Record):
         self.listed(emitter, name)
         mine = [one for one in holds if owner(one.hold_id) == [name, emitter]]
         need(mine == holds, "hold_id", "foreign")
-        if org.epoch < 0:
-            self.unknown(org, epoch, 0)
+        self.unknown(org, epoch, 0)
         kept = [one for one in holds if one.hold_id not in org.used_ids]
         for one in kept:
             self.put(org, one)

@@ -1,6 +1,7 @@
 -- The table of open holds, the marks of ended ones, and what both change in the sums of held amounts.
 
 local ID_AGE_MILLIS = 3600000 -- an hour: far more than any retry, and than two clocks that are kept differ
+local MARKS_A_SECOND = 1000 -- more than an organization's calls in one; also what one command takes
 
 -- An id is ORGANIZATION/EMITTER/ISSUED/SUFFIX, ISSUED in milliseconds since 1970.
 local function parse_id(id)
@@ -33,30 +34,35 @@ end
 
 -- Adds to what is held of the credits, and of each level in the hold's own period.
 local function add_held(call, org, hold, change)
-  redis.call('HINCRBY', call.state, 'held', digits(change))
+  local fields = {'held'}
   local period = period_at(org, hold.granted_at)
-  if not period then return end
+  local stem = period and 'held ' .. digits(org.bounds[period]) .. ' '
   for _, level in ipairs(org.levels) do
     local scope = hold.request.scopes[level]
-    if scope then
-      local field = 'held ' .. digits(org.bounds[period]) .. ' ' .. scope
-      redis.call('HINCRBY', call.state, field, digits(change))
-    end
+    if stem and scope then fields[#fields + 1] = stem .. scope end
   end
+  -- Two calls, however many levels there are.
+  local sums, written = redis.call('HMGET', call.state, unpack(fields)), {}
+  for i, field in ipairs(fields) do
+    written[2 * i - 1], written[2 * i] = field, digits(tonumber(sums[i] or '0') + change)
+  end
+  redis.call('HSET', call.state, unpack(written))
 end
 
 -- The oldest time of issue (milliseconds) whose marks are all still there; it never goes back with the clock.
+-- Whole seconds, so that it isn't written more often.
 local function oldest_marked(call, org)
-  return math.max(org and org.oldest or 0, math.floor(call.now / 1000) - ID_AGE_MILLIS)
+  return math.max(org and org.oldest or 0, math.floor(call.now / 1000000) * 1000 - ID_AGE_MILLIS)
 end
 
--- An id is used once. Marks may go when ids of their age are refused; a few a time, so that no call takes long.
+-- An id is used once. Marks may go when ids of their age are refused; not all at once, so that no call takes long.
 local function mark(call, org, id, issued)
   redis.call('ZADD', call.marks, digits(issued), id)
-  if not org then return end
-  org.oldest = oldest_marked(call, org)
-  redis.call('HSET', call.state, 'oldest', digits(org.oldest))
-  local gone = redis.call('ZRANGEBYSCORE', call.marks, '-inf', '(' .. digits(org.oldest), 'LIMIT', 0, 16)
+  local oldest = oldest_marked(call, org)
+  if not org or oldest == org.oldest then return end
+  org.oldest = oldest
+  redis.call('HSET', call.state, 'oldest', digits(oldest))
+  local gone = redis.call('ZRANGEBYSCORE', call.marks, '-inf', '(' .. digits(oldest), 'LIMIT', 0, MARKS_A_SECOND)
   if #gone > 0 then redis.call('ZREM', call.marks, unpack(gone)) end
 end
 
