@@ -45,6 +45,13 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         ({"TOLLKEEPER_SQL": "nonsense"}, "TOLLKEEPER_SQL", "SQLAlchemy URL"),
         ({"TOLLKEEPER_REDIS": "redis://localhost"}, "TOLLKEEPER_REDIS", "unset"),
         ({"TOLLKEEPER_LOG": "pulsar://localhost"}, "TOLLKEEPER_LOG", "kafka://"),
+        ({"TOLLKEEPER_SQL": "postgres://u:p@h/d"}, "TOLLKEEPER_SQL", "postgresql://"),
+        ({"TOLLKEEPER_SQL": "postgresql://u:s3@cret@h/d"}, "TOLLKEEPER_SQL", "%40"),
+        (
+            {"TOLLKEEPER_LOG": "kafka://u:s3cret@h:9092"},
+            "TOLLKEEPER_LOG",
+            "TOLLKEEPER_KAFKA_PASSWORD",
+        ),
         ({"TOLLKEEPER_CONFIG": "/nonexistent.toml"}, "TOLLKEEPER_CONFIG", "can't be read"),
     ],
     ids=str,
@@ -77,7 +84,17 @@ def test_the_bounds_themselves_are_allowed(value: str) -> None:
     assert load_settings({"TOLLKEEPER_SESSION_TIMEOUT_S": value}).session_timeout_s == float(value)
 
 
-def test_a_password_is_never_in_the_message() -> None:
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"TOLLKEEPER_SQL": "mysql://user:s3cret@host/db"},
+        {"TOLLKEEPER_SQL": "postgresql://user:p@s3cret@host/db"},
+        {"TOLLKEEPER_LOG": "kafka://user:s3cret@host:9092"},
+        {"TOLLKEEPER_LOG": "user:s3cret@host:9092"},
+    ],
+    ids=str,
+)
+def test_a_password_is_never_in_the_message(environ: dict[str, str]) -> None:
     with pytest.raises(InvalidInput) as refused:
-        load_settings({"TOLLKEEPER_SQL": "mysql://user:s3cret@host/db"})
+        load_settings(environ)
     assert "s3cret" not in str(refused.value)

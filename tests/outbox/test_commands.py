@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from outbox.buying import FAILPOINTS, OPEN, bought, buy, on_log
@@ -126,8 +127,16 @@ class AwayLog:
         return self._log.append(records, timeout_s=timeout_s)
 
 
+def desk_whose_log_is_away(app: App, key: bytes) -> CommandDesk:
+    """For records with this key."""
+    log: Any = AwayLog(app, key)  # the desk only appends
+    return CommandDesk(
+        app.engine, log, behind=lambda _p: 0, check_log=lambda: None, clock=app.clock
+    )
+
+
 def test_without_the_log_the_answer_is_pending_and_later_done(app: App) -> None:
-    desk = CommandDesk(app.engine, AwayLog(app, b"acme"), behind=lambda _p: 0, clock=app.clock)  # type: ignore[arg-type]  # the desk only appends
+    desk = desk_whose_log_is_away(app, b"acme")
     command = BuyCredits(organization="acme", credit_nanos=5)
     context = CommandContext(actor="pia", command_id="k")
     pending = OrganizationCommands(desk).handle(command, context)
@@ -146,7 +155,7 @@ def test_an_organization_does_not_wait_for_another_whose_id_begins_alike(app: Ap
     homes.handle(
         app, OpenOrganization(organization="acme-eu", plan="enterprise_self_serve", owner="eve")
     )
-    desk = CommandDesk(app.engine, AwayLog(app, b"acme-eu"), behind=lambda _p: 0, clock=app.clock)  # type: ignore[arg-type]  # the desk only appends
+    desk = desk_whose_log_is_away(app, b"acme-eu")
     context = CommandContext(actor="operator", command_id="same-key")
     for organization, outcome in (("acme-eu", Pending), ("acme", Done)):
         command = BuyCredits(organization=organization, credit_nanos=5)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from socket import AF_INET, AF_INET6, SHUT_RDWR
+from socket import AF_INET, AF_INET6, SHUT_RDWR, SO_REUSEADDR, SOL_SOCKET
 from socket import error as SocketError
 from socket import socket as Socket
 from typing import Any
@@ -98,6 +98,8 @@ class _Server(HTTPServer):
 
     def server_bind(self) -> None:
         """Without HTTPServer's look-up of a host name, which may wait for a name server."""
+        # Else the connections that the last process has just closed would keep the address for a minute.
+        self.socket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]

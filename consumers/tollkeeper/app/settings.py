@@ -42,6 +42,12 @@ def _sql_url(text: str) -> str:
         raise InvalidInput(
             "TOLLKEEPER_SQL", "must be a SQLAlchemy URL such as postgresql://user@host/database"
         ) from None
+    if "@" in (make_url(text).host or ""):  # not shown: what stands there is a part of the password
+        raise InvalidInput(
+            "TOLLKEEPER_SQL", "must have one @, before the host: write @ in a password as %40"
+        )
+    if backend == "postgres":
+        raise InvalidInput("TOLLKEEPER_SQL", "must begin with postgresql://, not postgres://")
     if backend not in ("sqlite", "postgresql"):
         raise InvalidInput("TOLLKEEPER_SQL", f"must be a postgresql or sqlite URL, not {backend}")
     return text

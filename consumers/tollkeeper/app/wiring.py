@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from tollkeeper.app.settings import Settings
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.events.ids import now_micros
-from tollkeeper.ledger.barrier import CommandBarrier, records_behind
+from tollkeeper.ledger.barrier import CommandBarrier, check_log, records_behind
 from tollkeeper.ledger.migrate import is_current, migrate
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import generation
@@ -68,8 +68,13 @@ class App:
     @cached_property
     def desk(self) -> CommandDesk:
         """Where commands are decided."""
-        behind = CommandBarrier(self.engine, self.log, GROUP)
-        return CommandDesk(self.engine, self.log, behind=behind, clock=self.clock)
+        return CommandDesk(
+            self.engine,
+            self.log,
+            behind=CommandBarrier(self.engine, self.log, GROUP),
+            check_log=partial(check_log, self.engine, self.log),
+            clock=self.clock,
+        )
 
     @property
     def organizations(self) -> OrganizationCommands:
@@ -89,7 +94,7 @@ class App:
     @property
     def relay(self) -> Relay:
         """Brings decided events to the log."""
-        return Relay(self.engine, self.log)
+        return Relay(self.engine, self.log, check_log=partial(check_log, self.engine, self.log))
 
     def emitter(self) -> Emitter:
         """A new emitter on this home's spool; close it."""
@@ -114,12 +119,15 @@ class App:
     def set_up(self) -> list[Outcome]:
         """Make and verify all that this installation needs, Kafka's topic among it; idempotent.
 
-        Two processes may do it at once: one of them waits.
+        Two processes may do it at once: one of them waits. Raises LogDiverged when the database was
+        set up on another log.
         """
         if self.settings.kafka is not None:
             ensure_topic(self.settings.kafka)
         with self._setup_lock(), alone(self.engine, SETUP_LOCK):
-            return self._set_up_database()
+            outcomes = self._set_up_database()
+            check_log(self.engine, self.log)
+            return outcomes
 
     def ensure_ready(self) -> list[Outcome]:
         """Make what an embedded home lacks; nothing when it is all there.

@@ -60,16 +60,19 @@ class KafkaLog:
 
     def read(self, partition: int, offset: int, *, max_records: int) -> list[LogRecord]:
         """Records from `offset` on, without a group; empty at the end."""
+        self._check_topic()
         check_partition(partition, self.partition_count)
         check_offset("read", offset)
         return self._reader.read(partition, offset, max_records)
 
     def start_offsets(self) -> dict[int, int]:
         """The first offset still stored, of each partition."""
+        self._check_topic()
         return self._reader.starts(list(range(self.partition_count)))
 
     def end_offsets(self) -> dict[int, int]:
         """The next offset to be written, of each partition."""
+        self._check_topic()
         return self._reader.ends(list(range(self.partition_count)))
 
     def committed(self, group: str) -> dict[int, int]:

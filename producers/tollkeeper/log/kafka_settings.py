@@ -105,6 +105,10 @@ def kafka_settings(
 
 
 def _servers(address: str) -> tuple[str, ...]:
+    if "@" in address:  # not shown: what stands there is a password
+        raise _invalid(
+            "log", "must name no user: see TOLLKEEPER_KAFKA_USERNAME and TOLLKEEPER_KAFKA_PASSWORD"
+        )
     if not address.startswith(SCHEME):
         raise _invalid("log", f"must be {SCHEME}HOST:PORT,... or unset, not {address!r}")
     servers = tuple(address.removeprefix(SCHEME).rstrip("/").split(","))

@@ -16,9 +16,13 @@ from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     GroupIdNotFoundError,
+    InvalidReplicationFactorError,
+    InvalidTopicError,
     KafkaError,
     NotCoordinatorError,
+    PolicyViolationError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
 )
 
 from tollkeeper.errors import InvalidInput, LogUnavailable
@@ -42,6 +46,24 @@ _COORDINATOR_STARTS = (
 )
 
 
+_REFUSED = {
+    InvalidReplicationFactorError: (
+        "TOLLKEEPER_REPLICATION",
+        "must be at most the number of the cluster's brokers",
+    ),
+    InvalidTopicError: (
+        "TOLLKEEPER_TOPIC",
+        "must be letters, digits, dots, dashes and underscores, at most 249",
+    ),
+    TopicAuthorizationFailedError: (
+        "TOLLKEEPER_KAFKA_USERNAME",
+        "must name a user who may create the topic; or have it made by somebody who may",
+    ),
+    PolicyViolationError: ("TOLLKEEPER_TOPIC", "was refused by the cluster's policy for topics"),
+}
+"""Kafka answers, and says no: trying again would not help."""
+
+
 class Topic(msgspec.Struct, frozen=True):
     """The topic as the cluster knows it."""
 
@@ -61,9 +83,13 @@ def ensure_topic(settings: KafkaSettings) -> Topic:
             replication_factor=settings.replication,
             topic_configs=config,
         )
-        with contextlib.suppress(TopicAlreadyExistsError):
+        try:
             admin.create_topics([wanted], timeout_ms=ASK_MS)
             admin.wait_for_topics([settings.topic], timeout_ms=ASK_MS)
+        except TopicAlreadyExistsError:
+            pass  # it is verified all the same
+        except tuple(_REFUSED) as refused:
+            raise InvalidInput(*_REFUSED[type(refused)]) from refused
         topic = _describe(admin, settings)
         _verify(admin, settings)
         return topic

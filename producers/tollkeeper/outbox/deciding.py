@@ -96,6 +96,7 @@ class CommandDesk:
         log: Log,
         *,
         behind: Callable[[int], int],
+        check_log: Callable[[], None],
         clock: Callable[[], int],
         relay_timeout_s: float = 10.0,
     ) -> None:
@@ -103,7 +104,7 @@ class CommandDesk:
         self.log = log
         self.clock = clock
         self._behind = behind
-        self._relay = Relay(engine, log)
+        self._relay = Relay(engine, log, check_log=check_log)
         self._relay_timeout_s = relay_timeout_s
 
     def handle(self, ask: Ask, decide: Callable[[Connection, int], Decision | Refusal]) -> Outcome:

@@ -7,6 +7,7 @@ version. What it never does is send a version before the one that precedes it wa
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from sqlalchemy import Engine, update
 
@@ -25,20 +26,24 @@ STREAMS_A_ROUND = 1_000
 class Relay:
     """One relay; any number may run."""
 
-    def __init__(self, engine: Engine, log: Log) -> None:
+    def __init__(self, engine: Engine, log: Log, *, check_log: Callable[[], None]) -> None:
+        """`check_log` raises when this isn't the log to which the database's events belong."""
         self._engine = engine
         self._log = log
+        self._check_log = check_log
 
     def run_once(self, stream_prefix: str = "", *, timeout_s: float = 10.0) -> int:
         """Send the oldest waiting event of each stream; answers how many were acknowledged.
 
         `stream_prefix` is one stream, or all below it when it ends in `/`, or all when it is empty.
-        Raises LogUnavailable when the log is away: everything keeps waiting.
+        Raises LogUnavailable when the log is away: everything keeps waiting. So it does when this is
+        another log, which raises LogDiverged.
         """
         with reading(self._engine) as connection:
             events = waiting(connection, stream_prefix=stream_prefix, limit=STREAMS_A_ROUND)
         if not events:
             return 0
+        self._check_log()
         outgoing = [Outgoing(one.log_partition, one.record_key, one.value) for one in events]
         failpoint("relay.before_append")
         offsets = self._log.append(outgoing, timeout_s=timeout_s)

@@ -12,11 +12,29 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tollkeeper.errors import LogDiverged
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.tables import restore_barrier
 from tollkeeper.ledger.unfolded import UnfoldedFacts
 from tollkeeper.log.port import Log
 from tollkeeper.outbox.database import reading, writing
+
+
+def check_log(engine: Engine, log: Log) -> None:
+    """Raises LogDiverged when this database was set up on another log.
+
+    Asked before anything is brought to a log: what is sent to a wrong one is acknowledged there, and
+    lost to the ledger.
+    """
+    with reading(engine) as connection:
+        known = positions(connection, live_generation(connection))
+    others = {position.log_identity for position in known.values()} - {log.identity}
+    if others:
+        raise LogDiverged(
+            f"this database belongs to the log {', '.join(sorted(others))}, and this is the log "
+            f"{log.identity}: name the right one in TOLLKEEPER_LOG and TOLLKEEPER_TOPIC, or another "
+            "database in TOLLKEEPER_SQL"
+        )
 
 
 class CommandBarrier:
@@ -29,7 +47,11 @@ class CommandBarrier:
         self._facts = UnfoldedFacts(engine, log)
 
     def __call__(self, partition: int) -> int:
-        """How many records the fold must still read before commands of this partition; 0: go ahead."""
+        """How many records the fold must still read before commands of this partition; 0: go ahead.
+
+        Raises LogDiverged when this is another log.
+        """
+        check_log(self._engine, self._log)
         if behind := records_behind(self._engine, self._log, self._group, partition):
             return behind
         next_offset = _next_offset(self._engine, partition)

@@ -78,11 +78,11 @@ def changing(command: Callable[Concatenate[Change, P], R]) -> Callable[P, R]:
 
 
 @contextmanager
-def open_app(*, is_setup: bool = False) -> Iterator[App]:
+def open_app(*, is_setup: bool = False, needs_database: bool = True) -> Iterator[App]:
     """The wired app of this process; what lives in its home is set up on first use."""
     app = App(load_settings(os.environ))
     try:
-        if not is_setup:
+        if not is_setup and (needs_database or app.settings.is_sql_embedded):
             app.ensure_ready()
         yield app
     finally:

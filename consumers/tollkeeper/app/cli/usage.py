@@ -71,7 +71,7 @@ def emit(
         ending_at=None if keep_time else now_micros(),
     )
     rejections: list[RejectedLine] = []
-    with open_app() as app, progress("emitting") as bar:
+    with open_app(needs_database=False) as app, progress("emitting") as bar:
         emitter = app.emitter()
         try:
             accepted, rejected = _emit_all(lines, emitter, rejections, bar)
