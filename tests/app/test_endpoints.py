@@ -106,6 +106,19 @@ def test_a_port_in_use_is_named_and_what_to_do(served: Served) -> None:
         pass
 
 
+def test_a_process_that_follows_another_may_listen_at_once(served: Served) -> None:
+    """The connections that the first has closed linger for a minute."""
+    watch = Watch(lambda: 0.0, stuck_after_s=60)
+    with answering(ANY_PORT, watch) as address:
+        assert address is not None
+        with socket.create_connection((address.host, address.port), timeout=5) as client:
+            client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            while client.recv(1_000):
+                pass  # until the server has closed it, first
+    with answering(address, watch) as again:
+        assert again == address
+
+
 def test_an_address_of_no_machine_is_named() -> None:
     watch = Watch(lambda: 0.0, stuck_after_s=60)
     nowhere = Address("no-such-host.invalid", 9464)

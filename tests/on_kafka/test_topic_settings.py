@@ -6,7 +6,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from on_kafka.conftest import Install
-from on_kafka.installation import PARTITIONS
+from on_kafka.installation import PARTITIONS, Installation
 from services.kafka_local import LocalKafka
 
 from tollkeeper.errors import InvalidInput, LogUnavailable
@@ -56,6 +56,34 @@ def test_setup_names_another_number_of_partitions(install: Install, broker: Loca
     make_topic(broker, installation.topic, PARTITIONS + 1, dict(CONFIG))
     with pytest.raises(InvalidInput, match=f"is {PARTITIONS}, but .* has {PARTITIONS + 1}"):
         installation.app.set_up()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"TOLLKEEPER_REPLICATION": "3"}, "TOLLKEEPER_REPLICATION"),
+        ({"TOLLKEEPER_TOPIC": "not a name"}, "TOLLKEEPER_TOPIC"),
+    ],
+    ids=str,
+)
+def test_what_kafka_refuses_is_named_as_the_setting_that_it_is(
+    installation: Installation, settings: dict[str, str], name: str
+) -> None:
+    """It answers, so to try again would not help."""
+    other = {"TOLLKEEPER_TOPIC": "another", **settings}
+    with pytest.raises(InvalidInput) as refused:
+        installation.opened(**other).set_up()
+    assert refused.value.field == name
+
+
+def test_a_number_of_partitions_that_is_not_the_topics_is_named_whatever_is_asked(
+    installation: Installation,
+) -> None:
+    app = installation.opened(TOLLKEEPER_PARTITIONS=str(PARTITIONS + 1))
+    for ask in (app.log.end_offsets, app.log.start_offsets):
+        with pytest.raises(InvalidInput) as refused:
+            ask()
+        assert refused.value.field == "TOLLKEEPER_PARTITIONS"
 
 
 def test_without_setup_the_missing_topic_is_named_and_none_is_made(
