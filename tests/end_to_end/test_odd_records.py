@@ -16,7 +16,9 @@ from support import homes
 from support.events import usage
 from support.stores import Store
 
+from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
+from tollkeeper.errors import LogDiverged
 from tollkeeper.events.codec import encode
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.ledger.chargeable import MAX_CHARGED_NANOS
@@ -260,7 +262,9 @@ def test_a_log_that_was_made_anew_is_not_folded_into_the_old_ledger(app: App) ->
     app.close()
     for part in ("", "-wal", "-shm", ".id"):
         (home / f"log.sqlite{part}").unlink(missing_ok=True)
-    with homes.opened_app(home) as anew:
+    with closing(App(load_settings(homes.settings_of(home)))) as anew:
+        with pytest.raises(LogDiverged, match="belongs to the log"):
+            anew.set_up()
         found = homes.fold(anew)
         assert set(found.halted) == set(range(8))
         assert all("recreated" in text for text in found.halted.values()), found.halted
