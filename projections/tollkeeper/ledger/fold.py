@@ -54,7 +54,7 @@ from tollkeeper.log.port import LogRecord
 from tollkeeper.money.amounts import MAX_NANOS
 from tollkeeper.money.instants import MICROS_PER_DAY
 from tollkeeper.money.periods import period_at
-from tollkeeper.rating.card import Rated
+from tollkeeper.rating.card import Rated, Unpriced
 
 Outcome = Event | InvalidInput
 """What decoding a record gave: an event, or the error that names field and rule."""
@@ -134,7 +134,7 @@ class Fold:
             or rated.charge_nanos > MAX_CHARGE_NANOS
             or organization.charged_nanos > MAX_CHARGED_NANOS
         ):
-            self._quarantine_usage(record, usage, organization, seen_at)
+            self._quarantine_usage(record, usage, organization, rated, seen_at)
             return
         values = astuple(usage)
         payload_hash = values_hash(values)
@@ -167,13 +167,13 @@ class Fold:
         record: LogRecord,
         usage: UsageRecorded,
         organization: OrganizationTotals | None,
+        rated: Rated | Unpriced,
         seen_at: int,
     ) -> None:
         payload_hash = business_hash(usage)
         if organization is not None and self._was_discarded(record, usage, payload_hash):
             self._ignore(organization)
             return
-        rated = self.view.cards[record.partition].rate(usage)
         problem = problem_of(
             usage,
             organization,
