@@ -72,7 +72,7 @@ class App:
             self.engine,
             self.log,
             behind=CommandBarrier(self.engine, self.log, GROUP),
-            check_log=partial(check_log, self.engine, self.log),
+            check_log=self._check_log,
             clock=self.clock,
         )
 
@@ -94,7 +94,7 @@ class App:
     @property
     def relay(self) -> Relay:
         """Brings decided events to the log."""
-        return Relay(self.engine, self.log, check_log=partial(check_log, self.engine, self.log))
+        return Relay(self.engine, self.log, check_log=self._check_log)
 
     def emitter(self) -> Emitter:
         """A new emitter on this home's spool; close it."""
@@ -126,7 +126,7 @@ class App:
             ensure_topic(self.settings.kafka)
         with self._setup_lock(), alone(self.engine, SETUP_LOCK):
             outcomes = self._set_up_database()
-            check_log(self.engine, self.log)
+            self._check_log()
             return outcomes
 
     def ensure_ready(self) -> list[Outcome]:
@@ -147,6 +147,9 @@ class App:
             raise StoreUnavailable(
                 "the database has no tables of this release: run `tollkeeper setup`"
             )
+
+    def _check_log(self) -> None:
+        check_log(self.engine, self.log)
 
     def _set_up_database(self) -> list[Outcome]:
         if not is_current(self.engine):

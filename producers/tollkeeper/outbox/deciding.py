@@ -104,6 +104,7 @@ class CommandDesk:
         self.log = log
         self.clock = clock
         self._behind = behind
+        self._check_log = check_log
         self._relay = Relay(engine, log, check_log=check_log)
         self._relay_timeout_s = relay_timeout_s
 
@@ -129,7 +130,11 @@ class CommandDesk:
         )
 
     def count_behind(self, partitions: Iterable[int]) -> int:
-        """How many records the fold must read before commands are decided again; 0 when they may be."""
+        """How many records the fold must read before commands are decided again; 0 when they may be.
+
+        Raises LogDiverged when this isn't the log to which the database's events belong.
+        """
+        self._check_log()
         return sum(self._behind(partition) for partition in partitions)
 
     def _decide_once(
