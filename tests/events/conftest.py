@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from tollkeeper.events import organization as org
 from tollkeeper.events.codec import Event
+from tollkeeper.events.gate import AdmittingPolicy
 from tollkeeper.events.prices import PriceRow, PricesPublished
 from tollkeeper.events.registry import Schema, registry
 from tollkeeper.events.rules import (
     MAX_INSTANT,
+    MAX_MICROS,
     MAX_OFFSET,
     MAX_PARTITION,
     MAX_REQUEST_PICOS,
@@ -93,6 +95,7 @@ _labels = _printable("!", "~", longest=64)
 _counts = st.integers(0, MAX_COUNT)
 _instants = st.integers(MIN_INSTANT, MAX_INSTANT - 1)
 _texts = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=1_000)
+_micros = st.integers(0, MAX_MICROS)
 _nanos = st.integers(1, MAX_CAP_NANOS)
 _picos = st.none() | st.integers(0, MAX_TOKEN_PICOS)
 
@@ -123,6 +126,11 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "letter_offset": st.integers(0, MAX_OFFSET),
     "over_prompt_tokens": _counts,
     "web_search_picos": st.integers(0, MAX_REQUEST_PICOS),
+    "limit": st.sampled_from(["member_cap", "organization_cap", "credits"]),
+    "scope": st.builds("{}/{}".format, st.text("az_", min_size=1, max_size=64), _ids),
+    "period_start": _instants,
+    "policy": st.sampled_from(get_args(AdmittingPolicy)),
+    "cause": _labels,
 }
 
 
@@ -131,6 +139,8 @@ def _field(name: str) -> st.SearchStrategy[Any]:
         return _FIELDS[name]
     if name.endswith(("_tokens", "_requests")):
         return _counts
+    if name.endswith("_micros"):
+        return _micros
     return _picos if name.endswith("_picos") else _ids
 
 

@@ -15,6 +15,7 @@ from tollkeeper.errors import InvalidEvent, Undecodable
 from tollkeeper.events import organization as org
 from tollkeeper.events import usage_rules
 from tollkeeper.events.codec import Event, decode, encode
+from tollkeeper.events.gate import CallAdmitted, LimitReached
 from tollkeeper.events.prices import PriceRow, PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.rules import MAX_INSTANT, MAX_REQUEST_PICOS, MIN_INSTANT, check_event
@@ -91,6 +92,25 @@ LIMITS: list[tuple[type, str, list[Any], list[Any]]] = [
     (PricesWithdrawn, "publication_id", ["p" * 128], ["", "p" * 129]),
     (QuarantineReleased, "letter_partition", [0, 1, 2**31 - 1], [-1, 2**31]),
     (QuarantineReleased, "letter_offset", [0, 1, 2**63 - 1], [-1]),
+    (LimitReached, "limit", ["member_cap", "c" * 64], ["", "c" * 65, "Member", "a b", "a/b"]),
+    (
+        LimitReached,
+        "scope",
+        ["member/ann", "project/a/b"],
+        ["", "member", "member/", "/ann", "m/a@b"],
+    ),
+    (LimitReached, "scope", ["m" * 64 + "/" + "a" * 128], ["m" * 65 + "/a", "m/" + "a" * 129]),
+    (LimitReached, "period_start", [MIN_INSTANT], [MIN_INSTANT - 1, MAX_INSTANT]),
+    (LimitReached, "cap_micros", [0, 1, 2**53], [-1, 2**53 + 1]),
+    (LimitReached, "spent_micros", [0, 2**53], [-1, 2**53 + 1]),
+    (LimitReached, "held_micros", [0, 2**53], [-1, 2**53 + 1]),
+    (LimitReached, "requested_micros", [0, 2**53], [-1, 2**53 + 1]),
+    (LimitReached, "organization", ["a"], ["", "a/b"]),
+    (LimitReached, "member", ["m/a"], ["", "m@a"]),
+    (CallAdmitted, "event_id", ["!", "e" * 128], ["", "e" * 129, "e e"]),
+    (CallAdmitted, "policy", ["open", "observe"], ["", "closed"]),
+    (CallAdmitted, "cause", ["unavailable", "member_cap,credits", "c" * 64], ["", "c" * 65, "a b"]),
+    (CallAdmitted, "amount_micros", [0, 2**53], [-1, 2**53 + 1]),
     (QuarantineDiscarded, "reason", ["r"], ["", "\t", "r\x7f", "r\x85"]),
 ]
 # Where fields have to fit together, the error may name the other one.
@@ -171,6 +191,7 @@ def test_a_lone_surrogate_is_refused_by_field(samples: Samples, forge: Forge, fi
         (org.SpendCapSet, "cap_nanos"),
         (org.CreditsPurchased, "credit_nanos"),
         (QuarantineReleased, "letter_offset"),
+        (LimitReached, "spent_micros"),
     ],
 )
 @pytest.mark.parametrize("value", [1.5, True, Count(7), "7"])

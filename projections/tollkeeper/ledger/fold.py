@@ -17,6 +17,7 @@ from msgspec.structs import astuple
 from tollkeeper.errors import BrokenInvariant, InvalidInput, Undecodable
 from tollkeeper.events.business_hash import business_hash, values_hash
 from tollkeeper.events.codec import Event
+from tollkeeper.events.gate import CallAdmitted, LimitReached
 from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.quarantined import Cause
@@ -31,6 +32,7 @@ from tollkeeper.ledger.chargeable import (
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, charge_term, fact_term
 from tollkeeper.ledger.fold_operator import fold_prices, note_decision
 from tollkeeper.ledger.fold_organization import OrganizationFold
+from tollkeeper.ledger.fold_reported import fold_report
 from tollkeeper.ledger.letters import (
     Problem,
     Released,
@@ -40,14 +42,13 @@ from tollkeeper.ledger.letters import (
     letter_of_usage,
 )
 from tollkeeper.ledger.rows import (
-    COUNTS,
-    PARTS,
     ChargedBefore,
     ChargeRow,
     Letter,
     LetterKey,
     Place,
     PlainRow,
+    sums_of,
 )
 from tollkeeper.ledger.view import Changes, OrganizationTotals, SpendKey, View
 from tollkeeper.log.port import LogRecord
@@ -68,7 +69,6 @@ _SPEND = itemgetter(
 _FACT = itemgetter(
     *map(ChargeRow._fields.index, ("payload_hash", "charge_nanos", "log_partition", "log_offset"))
 )
-_ONE_EVENT = (1,)
 
 
 class Fold:
@@ -220,6 +220,8 @@ class Fold:
                         "organization",
                         f"{outcome.organization} belongs to another partition",
                     )
+                elif isinstance(outcome, LimitReached | CallAdmitted):
+                    problem = fold_report(self.changes, record, outcome)
                 else:
                     offset = record.offset if released is None else released.released_offset
                     problem = self._organizations.fold(record, outcome, offset)
@@ -306,7 +308,7 @@ class Fold:
             day = occurred_at // MICROS_PER_DAY
             by_spend[name, period_start, day, member, surface, model].append(row)
             by_organization[name].append(row)
-        self.changes.spend = {key: _sums(group) for key, group in by_spend.items()}
+        self.changes.spend = {key: sums_of(group) for key, group in by_spend.items()}
         for name, group in by_organization.items():
             self._add_to_organization(name, group)
         self.changes.charges = rows
@@ -390,11 +392,3 @@ class Fold:
     def _is_open(self, place: Place) -> bool:
         changed = self.changes.letters.get(place)
         return changed is None or changed.status == "open"
-
-
-def _sums(group: list[PlainRow]) -> tuple[int, ...]:
-    """The number of events, and each count and each part summed up."""
-    if len(group) == 1:
-        return _ONE_EVENT + group[0][COUNTS] + group[0][PARTS]
-    columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
-    return (len(group), *map(sum, columns))

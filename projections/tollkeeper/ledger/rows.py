@@ -73,6 +73,15 @@ COUNTS = slice(
 PARTS = slice(
     ChargeRow._fields.index("input_nanos"), ChargeRow._fields.index("web_search_nanos") + 1
 )
+_ONE_EVENT = (1,)
+
+
+def sums_of(group: list[PlainRow]) -> tuple[int, ...]:
+    """The number of events, and each count and each part summed up."""
+    if len(group) == 1:
+        return _ONE_EVENT + group[0][COUNTS] + group[0][PARTS]
+    columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
+    return (len(group), *map(sum, columns))
 
 
 class ChargedBefore(NamedTuple):

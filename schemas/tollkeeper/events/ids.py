@@ -24,10 +24,14 @@ _ID_RULE = (
 _ORGANIZATION_RULE = _ID_RULE + ", without '/'"
 _KEY_RULE = f"must be 1 to {MAX_ID_LENGTH} printable ASCII characters without spaces"
 _LABEL_RULE = f"must be 1 to {MAX_LABEL_LENGTH} printable ASCII characters without spaces"
+_LIMIT_RULE = f"must be 1 to {MAX_LABEL_LENGTH} characters of a-z _"
+_SCOPE_RULE = "must be DIMENSION/ID, the dimension of a-z _"
 _id = re.compile(rf"[A-Za-z0-9._:~|/+=\-]{{1,{MAX_ID_LENGTH}}}")
 _organization = re.compile(rf"[A-Za-z0-9._:~|+=\-]{{1,{MAX_ID_LENGTH}}}")
 _key = re.compile(rf"[!-~]{{1,{MAX_ID_LENGTH}}}")
 _label = re.compile(rf"[!-~]{{1,{MAX_LABEL_LENGTH}}}")
+_limit = re.compile(rf"[a-z_]{{1,{MAX_LABEL_LENGTH}}}")
+_scope = re.compile(rf"[a-z_]{{1,{MAX_LABEL_LENGTH}}}/[A-Za-z0-9._:~|/+=\-]{{1,{MAX_ID_LENGTH}}}")
 
 
 def check_id(field: str, value: object) -> None:
@@ -48,6 +52,16 @@ def check_key(field: str, value: object) -> None:
 def check_label(field: str, value: object) -> None:
     """Refuse what is no service tier, speed or region."""
     _check(_label, _LABEL_RULE, field, value)
+
+
+def check_limit(field: str, value: object) -> None:
+    """Refuse what is no name of a limit: `member_cap`."""
+    _check(_limit, _LIMIT_RULE, field, value)
+
+
+def check_scope(field: str, value: object) -> None:
+    """Refuse what is no scope of a limit: `member/ann`."""
+    _check(_scope, _SCOPE_RULE, field, value)
 
 
 def _check(pattern: re.Pattern[str], rule: str, field: str, value: object) -> None:

@@ -12,9 +12,16 @@ from datetime import date
 from typing import Any, get_args
 
 from tollkeeper.errors import InvalidEvent
+from tollkeeper.events import gate, prices, quarantine, usage
 from tollkeeper.events import organization as org
-from tollkeeper.events import prices, quarantine, usage
-from tollkeeper.events.ids import check_id, check_key, check_label, check_organization
+from tollkeeper.events.ids import (
+    check_id,
+    check_key,
+    check_label,
+    check_limit,
+    check_organization,
+    check_scope,
+)
 from tollkeeper.money.amounts import MAX_CAP_NANOS, PICOS_PER_USD
 
 Rule = Callable[[str, object], None]
@@ -22,6 +29,7 @@ Rule = Callable[[str, object], None]
 
 MIN_INSTANT = 1_577_836_800_000_000  # 2020-01-01T00:00:00Z: before it there was nothing to meter
 MAX_INSTANT = 4_102_444_800_000_000  # 2100-01-01T00:00:00Z: beyond it the clock is wrong
+MAX_MICROS = MAX_CAP_NANOS // 1_000  # what the gate can count
 MAX_TEXT_LENGTH = 1_000
 MAX_VERSION = 2**62
 MAX_PARTITION = 2**31 - 1
@@ -121,6 +129,7 @@ def _words(literal: object) -> frozenset[str]:
 
 _count = integer(0, usage.MAX_COUNT)
 _credit = integer(1, MAX_CAP_NANOS)
+_micros = integer(0, MAX_MICROS)
 _token_price = optional(integer(0, MAX_TOKEN_PICOS))
 
 _PRICE_ROW: Mapping[str, Rule] = {
@@ -217,6 +226,29 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
     prices.PricesWithdrawn: {**_COMMANDED, "publication_id": check_id},
     quarantine.QuarantineReleased: _LETTER,
     quarantine.QuarantineDiscarded: {**_LETTER, "reason": free_text},
+    gate.LimitReached: {
+        "organization": check_organization,
+        "limit": check_limit,
+        "scope": check_scope,
+        "period_start": instant,
+        "cap_micros": _micros,
+        "spent_micros": _micros,
+        "held_micros": _micros,
+        "requested_micros": _micros,
+        "member": check_id,
+        "emitter": check_id,
+        "occurred_at": instant,
+    },
+    gate.CallAdmitted: {
+        "event_id": check_key,
+        "organization": check_organization,
+        "member": check_id,
+        "policy": one_of(_words(gate.AdmittingPolicy)),
+        "cause": check_label,
+        "amount_micros": _micros,
+        "emitter": check_id,
+        "occurred_at": instant,
+    },
 }
 """Every event type and the rule of each of its fields; a test holds them against the types."""
 
