@@ -16,6 +16,7 @@ def test_the_embedded_default_needs_no_setting() -> None:
     assert found.home == home
     assert found.sql == f"sqlite:///{home}/ledger.sqlite"
     assert (found.partitions, found.session_timeout_s, found.kafka) == (8, 6.0, None)
+    assert (found.redis.url, found.redis.home, found.redis.shown) == (None, home, "embedded")
 
 
 def from_file(tmp_path: Path, text: str, **environ: str) -> Settings:
@@ -43,7 +44,6 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         ({"TOLLKEEPER_SESSION_TIMEOUT_S": "0.9"}, "TOLLKEEPER_SESSION_TIMEOUT_S", "1 to 300"),
         ({"TOLLKEEPER_SESSION_TIMEOUT_S": "300.1"}, "TOLLKEEPER_SESSION_TIMEOUT_S", "1 to 300"),
         ({"TOLLKEEPER_SQL": "nonsense"}, "TOLLKEEPER_SQL", "SQLAlchemy URL"),
-        ({"TOLLKEEPER_REDIS": "redis://localhost"}, "TOLLKEEPER_REDIS", "unset"),
         ({"TOLLKEEPER_LOG": "pulsar://localhost"}, "TOLLKEEPER_LOG", "kafka://"),
         ({"TOLLKEEPER_SQL": "postgres://u:p@h/d"}, "TOLLKEEPER_SQL", "postgresql://"),
         ({"TOLLKEEPER_SQL": "postgresql://u:s3@cret@h/d"}, "TOLLKEEPER_SQL", "%40"),

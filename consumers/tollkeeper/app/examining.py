@@ -176,6 +176,7 @@ def shown_settings(settings: Settings, run_settings: RunSettings) -> dict[str, s
     shown = {
         "home": str(settings.home),
         "log": "embedded" if kafka is None else kafka.shown,
+        "redis": settings.redis.shown,
         "sql": shown_url(settings.sql),
         "partitions": str(settings.partitions),
         "session_timeout_s": f"{settings.session_timeout_s:g}",

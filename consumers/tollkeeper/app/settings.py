@@ -1,4 +1,4 @@
-"""The settings of a whole Tollkeeper: those of the log, and the database."""
+"""The settings of a whole Tollkeeper: those of the log, the gate's Redis and the database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tollkeeper.errors import InvalidInput
+from tollkeeper.gate.redis_settings import RedisSettings, redis_settings
 from tollkeeper.log.settings import LogSettings, log_settings, read_values
 
 
@@ -15,6 +16,7 @@ class Settings(LogSettings, frozen=True, kw_only=True):
     """`sql` is a SQLAlchemy URL."""
 
     sql: str
+    redis: RedisSettings
 
     @property
     def is_sql_embedded(self) -> bool:
@@ -32,6 +34,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         session_timeout_s=log.session_timeout_s,
         kafka=log.kafka,
         sql=_sql_url(values.get("sql") or f"sqlite:///{log.home}/ledger.sqlite"),
+        redis=redis_settings(values),
     )
 
 

@@ -70,19 +70,23 @@ def read_values(environ: Mapping[str, str]) -> dict[str, str]:
 
 def log_settings(values: Mapping[str, str]) -> LogSettings:
     """What of these values is about the log. InvalidInput names the setting and its rule."""
-    if values.get("redis"):
-        raise InvalidInput("TOLLKEEPER_REDIS", "must be unset: this release has no gate yet")
-    home = Path(values.get("home") or DEFAULT_HOME).expanduser()
-    if not home.is_absolute():
-        raise InvalidInput(
-            "TOLLKEEPER_HOME", f"must be an absolute path, not {home}: services start anywhere"
-        )
+    home = home_of(values)
     partitions = _partitions(values.get("partitions"), home)
     session_timeout_s = _session(values.get("session_timeout_s") or DEFAULT_SESSION_TIMEOUT_S)
     kafka = None
     if values.get("log"):
         kafka = kafka_settings(values, partitions=partitions, session_timeout_s=session_timeout_s)
     return LogSettings(home, partitions, session_timeout_s, kafka)
+
+
+def home_of(values: Mapping[str, str]) -> Path:
+    """The folder of this machine's state. Raises InvalidInput unless it is an absolute path."""
+    home = Path(values.get("home") or DEFAULT_HOME).expanduser()
+    if not home.is_absolute():
+        raise InvalidInput(
+            "TOLLKEEPER_HOME", f"must be an absolute path, not {home}: services start anywhere"
+        )
+    return home
 
 
 def _from_file(path: str) -> dict[str, str]:
