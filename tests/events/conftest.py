@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tollkeeper.events import organization as org
 from tollkeeper.events.codec import Event
+from tollkeeper.events.emitters import EmitterRetired, RetirementReason
 from tollkeeper.events.gate import AdmittingPolicy
 from tollkeeper.events.prices import PriceRow, PricesPublished
 from tollkeeper.events.registry import Schema, registry
@@ -176,6 +177,9 @@ def _events_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
         return _caps()
     if kind is PricesPublished:
         return st.builds(kind, prices=_price_rows(), **_fields(kind, "prices"))
+    if kind is EmitterRetired:
+        reasons = st.sampled_from(get_args(RetirementReason))
+        return st.builds(kind, reason=reasons, **_fields(kind, "reason"))
     events: st.SearchStrategy[Any] = st.builds(kind, **_fields(kind))
     if kind is org.OwnershipTransferred:
         return events.filter(lambda event: event.from_member != event.to_member)

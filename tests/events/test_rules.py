@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from tollkeeper.errors import InvalidEvent, Undecodable
 from tollkeeper.events import organization as org
 from tollkeeper.events import usage_rules
 from tollkeeper.events.codec import Event, decode, encode
+from tollkeeper.events.emitters import EmitterRetired, EmitterStarted, RetirementReason
 from tollkeeper.events.gate import CallAdmitted, LimitReached
 from tollkeeper.events.prices import PriceRow, PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
@@ -112,6 +113,10 @@ LIMITS: list[tuple[type, str, list[Any], list[Any]]] = [
     (CallAdmitted, "cause", ["unavailable", "member_cap,credits", "c" * 64], ["", "c" * 65, "a b"]),
     (CallAdmitted, "amount_micros", [0, 2**53], [-1, 2**53 + 1]),
     (QuarantineDiscarded, "reason", ["r"], ["", "\t", "r\x7f", "r\x85"]),
+    (EmitterStarted, "emitter", ["e", "e" * 128], ["", "e" * 129, "e e"]),
+    (EmitterRetired, "emitter", ["e", "e" * 128], ["", "e" * 129, "e e"]),
+    (EmitterRetired, "actor", ["operator"], ["", "ada@example.org"]),
+    (EmitterRetired, "reason", sorted(get_args(RetirementReason)), ["", "Closed", "dead"]),
 ]
 # Where fields have to fit together, the error may name the other one.
 PARTNERS = {"scope": "member", "setting": "cap_nanos"}

@@ -17,6 +17,7 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from tollkeeper.errors import InvalidEvent, Undecodable, UnknownSchema
 from tollkeeper.events.business_hash import business_hash
+from tollkeeper.events.emitters import EmitterEvent
 from tollkeeper.events.gate import GateEvent
 from tollkeeper.events.organization import OrganizationEvent
 from tollkeeper.events.prices import PriceEvent, PriceRow, PricesPublished
@@ -28,7 +29,7 @@ from tollkeeper.events.usage_rules import usage_holds
 
 __all__ = ["MAX_BYTES", "MAX_EVENT_BYTES", "Event", "business_hash", "decode", "encode"]
 
-Event = UsageRecorded | OrganizationEvent | PriceEvent | QuarantineEvent | GateEvent
+Event = UsageRecorded | OrganizationEvent | PriceEvent | QuarantineEvent | EmitterEvent | GateEvent
 
 MAX_EVENT_BYTES = 900 * 1024
 """No event is longer: Kafka takes 1 MB by default, with the batch around it."""

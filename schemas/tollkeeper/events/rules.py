@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any, get_args
 
 from tollkeeper.errors import InvalidEvent
-from tollkeeper.events import gate, prices, quarantine, usage
+from tollkeeper.events import emitters, gate, prices, quarantine, usage
 from tollkeeper.events import organization as org
 from tollkeeper.events.ids import (
     check_id,
@@ -226,6 +226,13 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
     prices.PricesWithdrawn: {**_COMMANDED, "publication_id": check_id},
     quarantine.QuarantineReleased: _LETTER,
     quarantine.QuarantineDiscarded: {**_LETTER, "reason": free_text},
+    emitters.EmitterStarted: {"emitter": check_id, "occurred_at": instant},
+    emitters.EmitterRetired: {
+        "emitter": check_id,
+        "actor": check_id,
+        "reason": one_of(_words(emitters.RetirementReason)),
+        "occurred_at": instant,
+    },
     gate.LimitReached: {
         "organization": check_organization,
         "limit": check_limit,
