@@ -6,8 +6,11 @@ from sqlalchemy import select
 from support import homes
 
 from tollkeeper.app.wiring import App
+from tollkeeper.events.codec import encode
+from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
 from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.tables import PROJECTIONS
+from tollkeeper.log.port import Outgoing
 from tollkeeper.metering.usage import Usage
 from tollkeeper.organizations.commands import (
     AddMember,
@@ -30,6 +33,12 @@ def load(events: int = EVENTS, seed: int = 5) -> list[Usage]:
 
 
 def fill(app: App) -> None:
+    retired = EmitterRetired(
+        emitter="em-1", actor="operator", reason="operator", occurred_at=ENDING_AT
+    )
+    for event in (EmitterStarted(emitter="em-1", occurred_at=ENDING_AT), retired):
+        partitions = range(app.log.partition_count)
+        app.log.append([Outgoing(partition, None, encode(event)) for partition in partitions])
     for number in range(1, 4):
         name = f"org-{number:03d}"
         homes.handle(

@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
 from tollkeeper.events.organization import (
     CreditsPurchased,
     CreditsVoided,
@@ -82,7 +83,11 @@ def fold_round(
             take(record, outcome)
     before = transaction.insert_charges(generation, fold.changes.charges)
     failpoint("pipeline.after_charges")
-    changes = fold.settle(before, partial(transaction.open_letters, generation))
+    changes = fold.settle(
+        before,
+        partial(transaction.open_letters, generation),
+        partial(transaction.spent, generation),
+    )
     transaction.write(generation, changes, view)
     failpoint("pipeline.after_fold")
     opened = [letter.cause for letter in changes.letters.values() if letter.status == "open"]
@@ -103,15 +108,17 @@ def wanted_of(taken: dict[int, list[Taken]]) -> Wanted:
             [(o.organization, o.member) for _, o in records if type(o) is UsageRecorded]
         )
     wanted.organizations.update([name for name, _ in wanted.members])
-    for records in taken.values():
+    for partition, records in taken.items():
         for _, outcome in records:
             if type(outcome) is not UsageRecorded:
-                _want_other(wanted, outcome)
+                _want_other(wanted, partition, outcome)
     return wanted
 
 
-def _want_other(wanted: Wanted, outcome: Outcome) -> None:
+def _want_other(wanted: Wanted, partition: int, outcome: Outcome) -> None:
     match outcome:
+        case EmitterStarted() | EmitterRetired():
+            wanted.emitters.add((partition, outcome.emitter))
         case QuarantineReleased() | QuarantineDiscarded():
             wanted.letters.add((outcome.letter_partition, outcome.letter_offset))
         case (

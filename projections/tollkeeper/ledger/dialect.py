@@ -52,12 +52,12 @@ class Dialect(Protocol):
         self,
         connection: Connection,
         table: Table,
-        names: tuple[str, str],
-        keys: Collection[tuple[object, object]],
+        names: tuple[str, ...],
+        keys: Collection[tuple[object, ...]],
         generation: int | None = None,
         index: str | None = None,
     ) -> Iterator[AnyRow]:
-        """The table's rows whose two columns `names` have one of these pairs of values, in no order.
+        """The table's rows whose columns `names` have one of these combinations of values, in no order.
 
         `index` names the one that leads to them, for a planner that wouldn't see it.
         """

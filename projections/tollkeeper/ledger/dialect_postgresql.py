@@ -148,17 +148,17 @@ class PostgresqlDialect:
         self,
         connection: Connection,
         table: Table,
-        names: tuple[str, str],
-        keys: Collection[tuple[object, object]],
+        names: tuple[str, ...],
+        keys: Collection[tuple[object, ...]],
         generation: int | None = None,
         index: str | None = None,
     ) -> Iterator[AnyRow]:
-        """Keys in two arrays, and a lookup for each: of a new generation the planner believes that it
+        """Keys in arrays, and a lookup for each: of a new generation the planner believes that it
         is empty, and would rather read through all of it."""
         if not keys:
             return
-        first, second = zip(*keys, strict=True)
-        parameters: dict[str, object] = {"first": list(first), "second": list(second)}
+        columns = zip(names, zip(*keys, strict=True), strict=True)
+        parameters: dict[str, object] = {name: list(values) for name, values in columns}
         if generation is not None:
             parameters["generation"] = generation
         has_generation = generation is not None
@@ -267,15 +267,15 @@ def upsert_staged(table: Table) -> str:
 
 
 @lru_cache(maxsize=32)
-def _by_keys(table: Table, names: tuple[str, str], has_generation: bool, index: str | None) -> str:
+def _by_keys(table: Table, names: tuple[str, ...], has_generation: bool, index: str | None) -> str:
     """OFFSET 0 keeps the lookup from becoming a join; hiding the generation, as `+ 0` does, keeps keys
     that begin with it from being mistaken for the index that was named."""
-    first, second = (copy_type(table, name) for name in names)
+    arrays = ", ".join(f"CAST(:{name} AS {copy_type(table, name)}[])" for name in names)
+    are_equal = " AND ".join(f"f.{name} = k.{name}" for name in names)
     hidden = "+ 0" if index else ""
     return (
         f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
-        f"FROM unnest(CAST(:first AS {first}[]), CAST(:second AS {second}[])) AS k(first, second) "
-        f"CROSS JOIN LATERAL (SELECT * FROM {table.name} AS f "
-        f"WHERE f.{names[0]} = k.first AND f.{names[1]} = k.second "
+        f"FROM unnest({arrays}) AS k({', '.join(names)}) "
+        f"CROSS JOIN LATERAL (SELECT * FROM {table.name} AS f WHERE {are_equal} "
         f"{f'AND f.generation {hidden} = :generation' if has_generation else ''} OFFSET 0) AS t"
     )

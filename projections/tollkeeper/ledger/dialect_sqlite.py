@@ -96,12 +96,12 @@ class SqliteDialect:
         self,
         connection: Connection,
         table: Table,
-        names: tuple[str, str],
-        keys: Collection[tuple[object, object]],
+        names: tuple[str, ...],
+        keys: Collection[tuple[object, ...]],
         generation: int | None = None,
         index: str | None = None,
     ) -> Iterator[AnyRow]:
-        """SQLite can't look up a list of pairs, and guesses that walking through a generation is
+        """SQLite can't look up a list of combined keys, and guesses that walking through a generation is
         cheaper than many lookups: CROSS JOIN and the index's name leave it no choice."""
         if not keys:
             return
@@ -128,12 +128,13 @@ def _upsert_into(table: Table) -> str:
 
 @lru_cache(maxsize=32)
 def _by_keys(
-    table: Table, names: tuple[str, str], has_generation: bool, index: str | None
+    table: Table, names: tuple[str, ...], has_generation: bool, index: str | None
 ) -> TextualSelect:
+    are_equal = " AND ".join(f"t.{name} = k.value ->> {n}" for n, name in enumerate(names))
     return text(
         f"SELECT {', '.join(f't.{column.name}' for column in table.columns)} "
         f"FROM json_each(:keys) AS k CROSS JOIN {table.name} AS t "
         f"{f'INDEXED BY {index} ' if index else ''}"
-        f"ON t.{names[0]} = k.value ->> 0 AND t.{names[1]} = k.value ->> 1 "
+        f"ON {are_equal} "
         f"{'AND t.generation = :generation' if has_generation else ''}"
     ).columns(*table.columns)

@@ -7,9 +7,7 @@ rest into totals. The same records over the same view give the same changes, liv
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from operator import itemgetter
 from typing import assert_never
 
 from msgspec.structs import astuple
@@ -17,11 +15,13 @@ from msgspec.structs import astuple
 from tollkeeper.errors import BrokenInvariant, InvalidInput, Undecodable
 from tollkeeper.events.business_hash import business_hash, values_hash
 from tollkeeper.events.codec import Event
+from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
 from tollkeeper.events.gate import CallAdmitted, LimitReached
 from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.events.usage import UsageRecorded
+from tollkeeper.ledger.adding_up import add_up
 from tollkeeper.ledger.chargeable import (
     FUTURE_TOLERANCE_MICROS,
     MAX_CHARGE_NANOS,
@@ -29,7 +29,8 @@ from tollkeeper.ledger.chargeable import (
     at_risk_nanos,
     problem_of,
 )
-from tollkeeper.ledger.fingerprint import MODULUS_MASK, charge_term, fact_term
+from tollkeeper.ledger.fingerprint import MODULUS_MASK, fact_term
+from tollkeeper.ledger.fold_emitters import fold_emitter
 from tollkeeper.ledger.fold_operator import fold_prices, note_decision
 from tollkeeper.ledger.fold_organization import OrganizationFold
 from tollkeeper.ledger.fold_reported import fold_report
@@ -48,27 +49,14 @@ from tollkeeper.ledger.rows import (
     LetterKey,
     Place,
     PlainRow,
-    sums_of,
 )
-from tollkeeper.ledger.view import Changes, OrganizationTotals, SpendKey, View
+from tollkeeper.ledger.view import Changes, OrganizationTotals, SpentKey, View
 from tollkeeper.log.port import LogRecord
-from tollkeeper.money.amounts import MAX_NANOS
-from tollkeeper.money.instants import MICROS_PER_DAY
 from tollkeeper.money.periods import period_at
 from tollkeeper.rating.card import Rated, Unpriced
 
 Outcome = Event | InvalidInput
 """What decoding a record gave: an event, or the error that names field and rule."""
-
-_SPEND = itemgetter(
-    *map(
-        ChargeRow._fields.index,
-        ("organization", "period_start", "occurred_at", "member", "surface", "model"),
-    )
-)
-_FACT = itemgetter(
-    *map(ChargeRow._fields.index, ("payload_hash", "charge_nanos", "log_partition", "log_offset"))
-)
 
 
 class Fold:
@@ -103,16 +91,18 @@ class Fold:
         self,
         before: Mapping[tuple[str, str], ChargedBefore],
         open_letters: Callable[[Collection[LetterKey]], Mapping[LetterKey, Place]],
+        spent_before: Callable[[Collection[SpentKey]], Mapping[SpentKey, int]],
     ) -> Changes:
         """Close the batch: keep the charges that are new, sum them up, sort out the rest.
 
         `before` is what stands in the ledger under the candidates' ids, unless all were new;
-        `open_letters` answers which of these usage events have an open letter in the ledger.
+        `open_letters` answers which of these usage events have an open letter in the ledger, and
+        `spent_before` what these scopes had spent.
         """
         candidates, self.changes.charges = self.changes.charges, []
         if before:
             candidates = self._new_ones(candidates, before)
-        self._charge(candidates)
+        self._charge(candidates, spent_before)
         self._drop_repeated_letters(open_letters)
         return self.changes
 
@@ -211,6 +201,9 @@ class Fold:
                 raise BrokenInvariant("usage is folded by its own function")
             case PricesPublished() | PricesWithdrawn():
                 problem = fold_prices(self.view, self.changes, record, outcome)
+            case EmitterStarted() | EmitterRetired():
+                fold_emitter(self.view, self.changes, record, outcome)
+                problem = None
             case QuarantineReleased() | QuarantineDiscarded():
                 problem = self._decide_letter(record, outcome)
             case _:
@@ -299,37 +292,18 @@ class Fold:
                 self._conflict(row, first)
         return new
 
-    def _charge(self, rows: list[PlainRow]) -> None:
-        """Add up what was charged, by spend key and by organization."""
-        by_spend: defaultdict[SpendKey, list[PlainRow]] = defaultdict(list)
-        by_organization: defaultdict[str, list[PlainRow]] = defaultdict(list)
-        for row in rows:
-            name, period_start, occurred_at, member, surface, model = _SPEND(row)
-            day = occurred_at // MICROS_PER_DAY
-            by_spend[name, period_start, day, member, surface, model].append(row)
-            by_organization[name].append(row)
-        self.changes.spend = {key: sums_of(group) for key, group in by_spend.items()}
-        for name, group in by_organization.items():
-            self._add_to_organization(name, group)
+    def _charge(
+        self,
+        rows: list[PlainRow],
+        spent_before: Callable[[Collection[SpentKey]], Mapping[SpentKey, int]],
+    ) -> None:
+        """Add up what was charged, and close the letters that it was released from."""
+        add_up(rows, self.view, self.changes, spent_before)
         self.changes.charges = rows
         if self._released:
             for row in map(ChargeRow._make, rows):
                 if row.released_offset is not None:
                     self._close(self._released[row.log_partition, row.log_offset], "charged")
-
-    def _add_to_organization(self, name: str, group: list[PlainRow]) -> None:
-        organization = self.view.organizations[name]
-        columns = list(zip(*map(_FACT, group), strict=True))
-        charged_nanos = sum(columns[1])
-        organization.charged_events += len(group)
-        organization.charged_nanos += charged_nanos
-        if organization.charged_nanos > MAX_NANOS:
-            raise BrokenInvariant(f"the charges of {name} leave the range of 64 bits")
-        if organization.channel == "self_serve":
-            organization.used_nanos += charged_nanos
-        terms = sum(map(charge_term, *columns))
-        organization.fingerprint = (organization.fingerprint + terms) & MODULUS_MASK
-        self.changes.organizations.add(name)
 
     def _duplicate(self, row: ChargeRow) -> None:
         self._ignore(self.view.organizations[row.organization])

@@ -68,6 +68,7 @@ def letter_of_usage(
             usage.web_search_requests,
         ),
         payload_hash=payload_hash,
+        hold_id=usage.hold_id,
         amount_at_risk_nanos=amount_at_risk_nanos,
     )
 
@@ -81,6 +82,7 @@ def letter_of_conflict(record: LogRecord, row: ChargeRow, detail: str) -> Letter
         model=row.model,
         counts=row[COUNTS],
         payload_hash=row.payload_hash,
+        hold_id=row.hold_id,
         amount_at_risk_nanos=row.charge_nanos,
     )
 

@@ -18,6 +18,7 @@ from tollkeeper.ledger.dialect import AnyRow, dialect_of
 from tollkeeper.ledger.rows import (
     Counts,
     CreditRow,
+    EmitterRow,
     Letter,
     LetterKey,
     MemberRow,
@@ -29,16 +30,19 @@ from tollkeeper.ledger.tables import (
     LETTERS_BY_EVENT,
     credit,
     dead_letter,
+    emitter,
     letters_in_status,
     member,
     organization,
     price_publication,
+    spent,
 )
-from tollkeeper.ledger.view import OrganizationTotals, View, Wanted
+from tollkeeper.ledger.view import OrganizationTotals, SpentKey, View, Wanted
 from tollkeeper.outbox.tables import decided_event
 from tollkeeper.rating.card import RateCard
 
 KEYS_A_QUERY = 500
+SPENT_KEY = ("organization", "period_start", "member")
 Key = TypeVar("Key")
 Value = TypeVar("Value", bound=msgspec.Struct)
 
@@ -58,6 +62,10 @@ def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
         connection, dead_letter, ("log_partition", "log_offset"), wanted.letters, generation
     ):
         view.letters[row.log_partition, row.log_offset] = letter_of_row(row)
+    for row in by_keys(
+        connection, emitter, ("log_partition", "emitter"), wanted.emitters, generation
+    ):
+        view.emitters[row.log_partition, row.emitter] = _value(EmitterRow, row)
     _load_discarded(connection, generation, wanted, view)
     for row in by_keys(connection, decided_event, ("stream", "version"), wanted.decided):
         if row.log_offset is not None:
@@ -95,6 +103,14 @@ def open_letters(
     return {key: place for key, place in found.items() if key in keys}
 
 
+def spent_before(
+    connection: Connection, generation: int, keys: Collection[SpentKey]
+) -> Mapping[SpentKey, int]:
+    """What these scopes have spent in these periods, nano-USD; those of which there is a row."""
+    rows = dialect_of(connection).by_keys(connection, spent, SPENT_KEY, keys, generation)
+    return {(row.organization, row.period_start, row.member): row.charge_nanos for row in rows}
+
+
 def _letter_key(row: AnyRow) -> LetterKey:
     return row.log_partition, row.organization, row.event_id, row.payload_hash
 
@@ -127,6 +143,7 @@ def letter_of_row(row: Row[tuple[object, ...]]) -> Letter:
         closed_offset=mapping["closed_offset"],
         closed_by=mapping["closed_by"],
         closed_reason=mapping["closed_reason"],
+        hold_id=mapping["hold_id"],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
-from tollkeeper.ledger.view import Changes, View, Wanted
+from tollkeeper.ledger.view import Changes, SpentKey, View, Wanted
 from tollkeeper.log.port import Log
 
 
@@ -69,6 +69,10 @@ class LedgerTransaction(Protocol):
         self, generation: int, keys: Collection[LetterKey]
     ) -> Mapping[LetterKey, Place]:
         """The open letters of these usage events, the first of each."""
+        ...
+
+    def spent(self, generation: int, keys: Collection[SpentKey]) -> Mapping[SpentKey, int]:
+        """What these scopes have spent in these periods, nano-USD; those of which there is a row."""
         ...
 
     def write(self, generation: int, changes: Changes, view: View) -> None:

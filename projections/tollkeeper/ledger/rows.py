@@ -73,15 +73,6 @@ COUNTS = slice(
 PARTS = slice(
     ChargeRow._fields.index("input_nanos"), ChargeRow._fields.index("web_search_nanos") + 1
 )
-_ONE_EVENT = (1,)
-
-
-def sums_of(group: list[PlainRow]) -> tuple[int, ...]:
-    """The number of events, and each count and each part summed up."""
-    if len(group) == 1:
-        return _ONE_EVENT + group[0][COUNTS] + group[0][PARTS]
-    columns = zip(*[row[COUNTS] + row[PARTS] for row in group], strict=True)
-    return (len(group), *map(sum, columns))
 
 
 class ChargedBefore(NamedTuple):
@@ -139,6 +130,19 @@ class PublicationRow(msgspec.Struct, frozen=True):
     value: bytes
 
 
+class EmitterRow(msgspec.Struct, frozen=True):
+    """An emitter as one partition has seen it; retired is final, also without a start."""
+
+    log_partition: int
+    emitter: str
+    started_offset: int | None = None
+    started_at: int | None = None
+    retired_offset: int | None = None
+    retired_at: int | None = None
+    retired_by: str | None = None
+    reason: str | None = None
+
+
 class DecidedRow(msgspec.Struct, frozen=True):
     """An event as it stands on the log, for the write side that may lack it after a restore.
 
@@ -177,6 +181,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     closed_offset: int | None = None
     closed_by: str | None = None
     closed_reason: str | None = None
+    hold_id: str | None = None
 
     @property
     def place(self) -> Place:

@@ -18,7 +18,7 @@ from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.port import Move, Position
 from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
 from tollkeeper.ledger.tables import PROJECTIONS, consumer_offset, generation, organization
-from tollkeeper.ledger.view import Changes, View, Wanted
+from tollkeeper.ledger.view import Changes, SpentKey, View, Wanted
 from tollkeeper.log.port import Log
 from tollkeeper.outbox.database import keep_writers_out, reading, writing
 
@@ -57,6 +57,10 @@ class SqlTransaction:
     ) -> Mapping[LetterKey, Place]:
         """The open letters of these usage events, the first of each."""
         return loading.open_letters(self.connection, generation, keys)
+
+    def spent(self, generation: int, keys: Collection[SpentKey]) -> Mapping[SpentKey, int]:
+        """What these scopes have spent in these periods, nano-USD."""
+        return loading.spent_before(self.connection, generation, keys)
 
     def write(self, generation: int, changes: Changes, view: View) -> None:
         """Write everything of a settled batch but the charges."""

@@ -25,6 +25,10 @@ COUNT_COLUMNS = tuple(
 NANOS_COLUMNS = tuple(f"{name}_nanos" for name in TOKEN_TYPES)
 
 
+NOT_FOLDED = "not_folded"
+"""Marks a column that isn't made of the log alone: folds of the same log may differ in it."""
+
+
 def _counts(nullable: bool = False) -> list[Column[int]]:
     return [Column(name, Int64, nullable=nullable) for name in COUNT_COLUMNS]
 
@@ -84,6 +88,8 @@ consumer_offset = _projection(
     Column("log_identity", Text, nullable=False),
     Column("last_record_hash", LargeBinary),
     Column("last_appended_at", Int64),
+    # How far the gate has taken what this fold did: that is about the gate, and no two folds agree on it.
+    Column("applied_offset", Int64, info={NOT_FOLDED: True}),
     is_often_updated=True,
 )
 """The position of a fold: moved by compare and set in the fold's own transaction (the zombie fence)."""
@@ -203,6 +209,16 @@ spend = _projection(
 )
 """Charges summed by period, day, member, surface, model and (in columns) token type: UsageRecorded."""
 
+spent = _projection(
+    "spent",
+    _key("organization"),
+    _int_key("period_start"),
+    _key("member"),  # empty for all of the organization
+    Column("charge_nanos", Int64, nullable=False),
+    is_often_updated=True,
+)
+"""What a cap is held against (RULES R19), all that a scope has spent in a period: UsageRecorded."""
+
 dead_letter = _projection(
     "dead_letter",
     _int_key("log_partition"),
@@ -224,6 +240,7 @@ dead_letter = _projection(
     Column("closed_offset", Int64),
     Column("closed_by", Text),
     Column("closed_reason", Text),
+    Column("hold_id", Text),
 )
 """Every record that wasn't folded, with its bytes and cause; closed by QuarantineReleased/Discarded."""
 
@@ -276,6 +293,48 @@ price_publication = _projection(
 )
 """The prices that a partition has seen: filled by PricesPublished, closed by PricesWithdrawn."""
 
+emitter = _projection(
+    "emitter",
+    _int_key("log_partition"),
+    _key("emitter"),
+    Column("started_offset", Int64),
+    Column("started_at", Int64),
+    Column("retired_offset", Int64),
+    Column("retired_at", Int64),
+    Column("retired_by", Text),
+    Column("reason", Text),  # events.emitters.RetirementReason
+)
+"""The emitters that a partition has seen: filled by EmitterStarted and EmitterRetired, each once."""
+
+gate_epoch = Table(
+    "gate_epoch",
+    metadata,
+    _key("tag"),  # of a primary of the gate, see gate.keys
+    Column("epoch", Int64, nullable=False),
+    Column("phase", Text, nullable=False),  # recovering | open
+    Column("run_id", Text, nullable=False),
+    Column("replication_id", Text, nullable=False),
+    Column("begun_at", Int64, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The trusted incarnation of each of the gate's servers; no fold's, so without a generation."""
+
+
+def _by_hold(table: Table) -> str:
+    """An index of the rows that came from held usage."""
+    has_hold = table.c.hold_id.is_not(None)
+    columns = (table.c.organization, table.c.hold_id, table.c.generation)
+    return str(
+        Index(
+            f"{table.name}_by_hold", *columns, sqlite_where=has_hold, postgresql_where=has_hold
+        ).name
+    )
+
+
+CHARGES_BY_HOLD = _by_hold(charge)
+LETTERS_BY_HOLD = _by_hold(dead_letter)
+
 PROJECTIONS = (
     consumer_offset,
     organization,
@@ -284,7 +343,9 @@ PROJECTIONS = (
     credit,
     charge,
     spend,
+    spent,
     dead_letter,
     price_publication,
+    emitter,
 )
 """Every table that one generation of the fold fills, in the order in which a comparison reads them."""

@@ -12,6 +12,7 @@ from tollkeeper.ledger.rows import (
     CapRow,
     CreditRow,
     DecidedRow,
+    EmitterRow,
     Letter,
     LetterKey,
     MemberRow,
@@ -23,6 +24,11 @@ from tollkeeper.rating.card import RateCard
 
 SpendKey = tuple[str, int, int, str, str, str]
 """(organization, period start, day, member, surface, model)."""
+
+SpentKey = tuple[str, int, str]
+"""(organization, period start, member or ALL_MEMBERS)."""
+ALL_MEMBERS = ""
+"""Stands for the organization where a member could stand."""
 
 
 @dataclass(slots=True)
@@ -54,6 +60,7 @@ class Wanted:
     members: set[tuple[str, str]] = field(default_factory=set)
     purchases: set[tuple[str, str]] = field(default_factory=set)
     letters: set[Place] = field(default_factory=set)
+    emitters: set[tuple[int, str]] = field(default_factory=set)
     decided: set[tuple[str, int]] = field(default_factory=set)
 
 
@@ -69,6 +76,9 @@ class View:
     decided: dict[tuple[str, int], bytes] = field(default_factory=dict)
     publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
     cards: dict[int, RateCard] = field(default_factory=dict)
+    emitters: dict[tuple[int, str], EmitterRow] = field(default_factory=dict)
+    spent: dict[SpentKey, int] = field(default_factory=dict)
+    """What was charged before this batch, nano-USD, of what it adds to; filled when it is settled."""
 
 
 @dataclass(slots=True)
@@ -82,6 +92,9 @@ class Changes:
     credits: dict[tuple[str, str], CreditRow] = field(default_factory=dict)
     letters: dict[Place, Letter] = field(default_factory=dict)
     publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
+    emitters: dict[tuple[int, str], EmitterRow] = field(default_factory=dict)
     decided: list[DecidedRow] = field(default_factory=list)
     spend: dict[SpendKey, tuple[int, ...]] = field(default_factory=dict)
+    spent: dict[SpentKey, int] = field(default_factory=dict)
+    """The absolute totals after it, nano-USD."""
     duplicates: int = 0

@@ -18,6 +18,7 @@ from tollkeeper.ledger.rows import (
     CapRow,
     CreditRow,
     DecidedRow,
+    EmitterRow,
     Letter,
     MemberRow,
     PublicationRow,
@@ -27,9 +28,11 @@ from tollkeeper.ledger.tables import (
     cap,
     credit,
     dead_letter,
+    emitter,
     member,
     organization,
     price_publication,
+    spent,
 )
 from tollkeeper.ledger.view import Changes, OrganizationTotals, View
 from tollkeeper.outbox.tables import decided_event
@@ -37,7 +40,7 @@ from tollkeeper.outbox.tables import decided_event
 MAX_LOST_RACES = 50
 
 Key = TypeVar("Key", bound=tuple[object, ...])
-RowValue = MemberRow | CapRow | CreditRow | PublicationRow
+RowValue = MemberRow | CapRow | CreditRow | PublicationRow | EmitterRow
 
 
 def write_changes(connection: Connection, generation: int, changes: Changes, view: View) -> None:
@@ -50,7 +53,9 @@ def write_changes(connection: Connection, generation: int, changes: Changes, vie
     upsert(credit, _rows(changes.credits))
     upsert(dead_letter, map(_letter_row, _sorted(changes.letters)))
     upsert(price_publication, _rows(changes.publications))
+    upsert(emitter, _rows(changes.emitters))
     _add_spend(connection, generation, changes)
+    _set_spent(connection, generation, changes)
     # By stream, as the relay goes through them: two writers in two orders could block each other.
     for row in sorted(changes.decided, key=lambda row: row.stream):
         _note_decided(connection, row)
@@ -75,6 +80,12 @@ def _add_spend(connection: Connection, generation: int, changes: Changes) -> Non
         raise BrokenInvariant(
             f"a sum of spend leaves the range of 64 bits: {refused.orig}"
         ) from refused
+
+
+def _set_spent(connection: Connection, generation: int, changes: Changes) -> None:
+    rows = [(generation, *key, nanos) for key, nanos in sorted(changes.spent.items())]
+    if rows:
+        dialect_of(connection).upsert(connection, spent, rows)
 
 
 def _note_decided(connection: Connection, row: DecidedRow) -> None:
