@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tollkeeper.errors import LogUnavailable
-from tollkeeper.events.codec import decode
+from tollkeeper.events.codec import Event, decode
 from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.log.port import Log, LogConsumer, LogRecord, Outgoing
 from tollkeeper.metering.usage import Usage
@@ -74,20 +74,25 @@ class MemoryLog:
         self.closed += 1
 
 
+def events_on(log: Log) -> dict[int, list[Event]]:
+    """Every event on the log, partition by partition, in order; each under the key that it should have."""
+    found: dict[int, list[Event]] = {}
+    for partition, end in sorted(log.end_offsets().items()):
+        events: list[Event] = []
+        while len(events) < end:
+            for record in log.read(partition, len(events), max_records=10_000):
+                event = decode(record.value)
+                organization = getattr(event, "organization", None)
+                assert record.key == (None if organization is None else organization.encode())
+                events.append(event)
+        found[partition] = events
+    return found
+
+
 def usages_on(log: Log) -> list[UsageRecorded]:
     """Every usage on the log, partition by partition, in order."""
-    found = []
-    for partition, end in sorted(log.end_offsets().items()):
-        offset = 0
-        while offset < end:
-            records = log.read(partition, offset, max_records=10_000)
-            for record in records:
-                event = decode(record.value)
-                assert isinstance(event, UsageRecorded)
-                assert record.key == event.organization.encode()
-                found.append(event)
-            offset += len(records)
-    return found
+    everywhere = events_on(log).values()
+    return [e for events in everywhere for e in events if isinstance(e, UsageRecorded)]
 
 
 def ids_on(log: Log) -> list[str]:

@@ -194,7 +194,7 @@ def test_cancelling_before_the_writer_took_it_withdraws_the_usage(tmp_path: Path
             task.cancel()
         results = await asyncio.gather(taken, queued, waiting, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
-        assert not emitter._emitter.start().intake._room_waiters, "a cancelled task is remembered"
+        assert not emitter.emitter.start()._intake._room_waiters, "a cancelled task is remembered"
         gate.set()
         assert await emitter.emit(usage(event_id="later")) == "later"
         assert await emitter.flush(10)

@@ -121,7 +121,7 @@ def test_forked_while_every_lock_is_held(tmp_path: Path) -> None:
         emitter.emit(usage())
         assert emitter.close(10)
 
-    with emitter._lock, engine.intake._changed, engine.sender._changed:
+    with emitter._lock, engine._intake._changed, engine.sender._changed:
         child = in_child(work)
     assert ended(child) == 0
     assert emitter.close(10)

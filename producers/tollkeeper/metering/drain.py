@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -22,6 +22,8 @@ from tollkeeper.log.port import Log
 from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.delivery import Delivery
 from tollkeeper.metering.frames import Frame
+from tollkeeper.metering.orphans import end_orphan
+from tollkeeper.metering.outlet import Outlet
 from tollkeeper.metering.reading import SpoolReader
 from tollkeeper.metering.settings import EmitterSettings
 from tollkeeper.metering.spool import (
@@ -33,6 +35,8 @@ from tollkeeper.metering.spool import (
 
 logger = logging.getLogger(__name__)
 
+DRAIN = "drain"
+"""Who retires the emitters whose spools are drained."""
 MAX_DIRECTORIES = 100_000
 """How many directories one drain takes at most: new ones may keep appearing while it runs."""
 
@@ -62,45 +66,57 @@ class SpooledUsage(msgspec.Struct, frozen=True):
 class _Drain:
     def __init__(
         self,
-        log: Log,
+        outlet: Outlet,
         settings: EmitterSettings,
         deadline: float,
         progress: Callable[[int], None] | None,
-        clock: Callable[[], int],
         stop: threading.Event,
     ) -> None:
-        self._log = log
+        self._outlet = outlet
         self._settings = settings
         self._deadline = deadline
         self._progress = progress
-        self._clock = clock
         self._jitter = random.Random(deadline)
         self._stop = stop
-        self.sent = 0
-        self.damaged = 0
-        self.torn = 0
 
-    def empty(self, directory: SpoolDirectory) -> None:
-        """Send all of a directory and delete it; what the deadline cuts off stays."""
+    def empty_all(self, paths: Iterable[Path]) -> list[Path]:
+        """Empty what can be taken; answers those whose end waits for others (see `end_orphan`)."""
+        waiting = []
+        for _count, path in zip(range(MAX_DIRECTORIES), paths, strict=False):
+            try:
+                directory = SpoolDirectory.take(path)
+            except OSError as error:  # another user's, perhaps: what it holds is left, and counted
+                logger.warning(LogLine("spool_not_taken_over", emitter=path.name, **failure(error)))
+                continue
+            if directory is not None:
+                try:
+                    if not self._empty(directory):
+                        waiting.append(path)
+                finally:
+                    directory.release()
+        return waiting
+
+    def _empty(self, directory: SpoolDirectory) -> bool:
+        """Send all of a directory, end its emitter and delete it; what the deadline cuts off stays.
+
+        False: all is sent, but its end waits for others.
+        """
         delivery = Delivery(directory, self._settings, bound=lambda: None)
         backoff_s = self._settings.first_backoff_s
         while monotonic() < self._deadline and not self._stop.is_set():
             try:
-                step = delivery.step(self._log, at=self._clock())
+                step = self._outlet.send(delivery)
+                if step.is_at_end:
+                    return end_orphan(directory, self._outlet, actor=DRAIN)
             except LogUnavailable as error:
                 logger.warning(LogLine("drain_waits", emitter=directory.emitter, **failure(error)))
                 self._wait(backoff_s)
                 backoff_s = min(self._settings.max_backoff_s, backoff_s * 2)
                 continue
             backoff_s = self._settings.first_backoff_s
-            self.sent += step.sent
-            self.damaged += step.damaged
-            self.torn += step.torn
-            if step.is_at_end:
-                directory.remove()
-                return
             if self._progress is not None and step.sent:
                 self._progress(step.sent)
+        return True
 
     def _wait(self, backoff_s: float) -> None:
         left = self._deadline - monotonic()
@@ -119,26 +135,19 @@ def drain_spools(
 ) -> DrainResult:
     """Send what dead emitters left, until all is sent, `timeout_s` has passed or `stop` is set.
 
-    `progress` is told the records of each batch that the log took. A spool whose emitter lives is
-    its emitter's business. OSError when the disk fails.
+    The end of those that may have holds is told to the log. `progress` is told the records of each
+    batch that the log took. A spool whose emitter lives is its emitter's business. OSError when the
+    disk fails.
     """
     settings = settings or EmitterSettings()
     deadline = monotonic() + timeout_s
-    drain = _Drain(log, settings, deadline, progress, clock, stop or threading.Event())
+    outlet = Outlet(lambda: log, settings, clock=clock)
+    drain = _Drain(outlet, settings, deadline, progress, stop or threading.Event())
     sweep_unfinished(spool_dir)
-    for _count, path in zip(range(MAX_DIRECTORIES), emitter_directories(spool_dir), strict=False):
-        try:
-            directory = SpoolDirectory.take(path)
-        except OSError as error:  # another user's, perhaps: what it holds is left, and counted
-            logger.warning(LogLine("spool_not_taken_over", emitter=path.name, **failure(error)))
-            continue
-        if directory is not None:
-            try:
-                drain.empty(directory)
-            finally:
-                directory.release()
+    waiting = drain.empty_all(emitter_directories(spool_dir))
+    drain.empty_all(reversed(waiting))  # the later ones first: the earlier ones wait for them
     left, owned, orphaned = _left(spool_dir)
-    return DrainResult(drain.sent, drain.damaged, drain.torn, left, owned, orphaned)
+    return DrainResult(outlet.acknowledged, outlet.damaged, outlet.torn, left, owned, orphaned)
 
 
 def spooled_frames(path: Path) -> Iterator[tuple[int, int, Frame]]:

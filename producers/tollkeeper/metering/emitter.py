@@ -1,11 +1,12 @@
 """The SDK's front door: `Emitter` makes usage durable before `emit` returns and sends it to the log.
 
-Must not know SQL or the gate.
+It also is who has the gate's holds. Must not know SQL or the gate.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import weakref
@@ -13,17 +14,23 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
+from typing import TypeVar
 
 from tollkeeper.errors import InvalidInput, Misuse, SpoolFailed
+from tollkeeper.events.gate import GateEvent
 from tollkeeper.events.ids import new_event_id, now_micros
 from tollkeeper.log.port import Log
+from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.engine import EmitterStats, Engine
-from tollkeeper.metering.intake import Entry
+from tollkeeper.metering.intake import Announce, BeginAnew, Entry
 from tollkeeper.metering.segments import Sync
 from tollkeeper.metering.settings import EmitterSettings
+from tollkeeper.metering.surroundings import Surroundings
 from tollkeeper.metering.usage import InvalidUsage, Prepared, Usage, occurred_micros
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 __all__ = ["Emitter", "EmitterSettings", "EmitterStats", "InvalidUsage", "Usage"]
 
@@ -49,15 +56,16 @@ class Emitter:
         settings: EmitterSettings | None = None,
         clock: Callable[[], int] = now_micros,
         sync: Sync = os.fdatasync,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.settings = settings or EmitterSettings()
         self._open_log = log
         self._spool_dir = Path(spool_dir)
-        self._clock = clock
-        self._sync = sync
+        self._surroundings = surroundings or Surroundings(clock=clock, sync=sync)
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._is_closed = False
+        self._holders: list[Callable[[str], bool]] = []
         _emitters.add(self)
 
     def emit(self, usage: Usage) -> str:
@@ -68,9 +76,56 @@ class Emitter:
         """Make usages durable with one write, all or none; answers their event ids in order."""
         entry = self.prepare(usages)
         if entry.usages:
-            self.start().intake.put(entry)
+            self.start().put(entry)
             self._wait_for(entry.future)
         return [prepared.event_id for prepared in entry.usages]
+
+    def report(self, fact: GateEvent) -> None:
+        """Make another fact than usage durable; it reaches the log as usage does, at least once."""
+        entry = self.prepare_fact(fact)
+        self.start().put(entry)
+        self._wait_for(entry.future)
+
+    def identity(self) -> str:
+        """The id under which this process may have holds; it begins an emitter if there is none.
+
+        The emitter is *announced* from then on: its start and its end are told to every partition of
+        the log, whatever becomes of this process. Cheap once it is. The id changes in a forked child,
+        after the disk failed to confirm a write, and by `begin_anew`. Whoever makes a hold registers
+        it first (see `ask_before_retiring`), then reads the identity again, and begins anew unless
+        it still is the same: an emitter is retired once it has no hold and was replaced.
+
+        SpoolFull and SpoolFailed: it couldn't be announced.
+        """
+        engine = self.start()
+        known = engine.identity
+        if known is not None:
+            return known
+        asked = Announce(self.deadline(), Future())
+        engine.put(asked)
+        return self._wait_for(asked.future)
+
+    def begin_anew(self, emitter: str) -> bool:
+        """Write no more as `emitter`, because it was retired; whether it was the current one.
+
+        The next `identity` is another. What is spooled is still sent, and charged.
+        """
+        engine = self.start()
+        asked = BeginAnew(emitter, self.deadline(), Future())
+        engine.put(asked)
+        return self._wait_for(asked.future)
+
+    def ask_before_retiring(self, is_in_use: Callable[[str], bool]) -> None:
+        """Retire no replaced emitter of which `is_in_use` says that it has an open hold.
+
+        A hold is open until its usage was emitted, or until it is released. It is asked on the
+        sender's thread, quickly and again and again; `close` waits for it until its timeout.
+        """
+        self._holders.append(is_in_use)
+
+    def send_step(self) -> bool:
+        """Without threads: send a batch of each spool that has one. Whether anything moved."""
+        return self.start().sender.step()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the log has acknowledged everything emitted so far; False when it hasn't."""
@@ -90,6 +145,15 @@ class Emitter:
         _running.discard(engine)
         return engine.close(timeout_s)
 
+    def abandon(self) -> None:
+        """Without threads: let go of everything as it is, as the process's death would."""
+        with self._lock:
+            self._is_closed = True
+            engine = self._engine
+        if engine is not None:
+            _running.discard(engine)
+            engine.abandon()
+
     def stats(self) -> EmitterStats:
         """What this process's emitter holds and has done."""
         engine = self._engine
@@ -105,19 +169,30 @@ class Emitter:
                     self._open_log,
                     self._spool_dir,
                     self.settings,
-                    clock=self._clock,
-                    sync=self._sync,
+                    surroundings=self._surroundings,
+                    is_in_use=self._is_in_use,
                 )
                 _running.add(self._engine)
             return self._engine
 
     def prepare(self, usages: Iterable[Usage]) -> Entry:
         """Settle ids and times, so that the usages can be handed to the writer."""
-        now = self._clock()
+        now = self._surroundings.clock()
         prepared = [_prepared(index, usage, now) for index, usage in enumerate(usages)]
         if len(prepared) > self.settings.max_waiting_records:
             raise InvalidInput("usages", f"must be at most {self.settings.max_waiting_records}")
-        return Entry(prepared, monotonic() + self.settings.full_timeout_s, Future())
+        return Entry(prepared, self.deadline(), Future())
+
+    def prepare_fact(self, fact: GateEvent) -> Entry:
+        """The same for another fact."""
+        if not isinstance(fact, GateEvent):
+            raise InvalidInput("fact", f"must be a fact of the gate, not {type(fact).__name__}")
+        return Entry((), self.deadline(), Future(), (fact,))
+
+    def deadline(self) -> float:
+        """Until when what is handed in now waits for room."""
+        now = self._surroundings.monotonic()
+        return now + self.settings.full_timeout_s if self._surroundings.has_threads else now
 
     def __enter__(self) -> Emitter:
         return self
@@ -130,10 +205,17 @@ class Emitter:
     ) -> None:
         self.close()
 
-    def _wait_for(self, future: Future[None]) -> None:
+    def _is_in_use(self, emitter: str) -> bool:
+        try:
+            return any(is_in_use(emitter) for is_in_use in self._holders)
+        except Exception as error:  # it is the caller's code: usage is sent all the same
+            logger.exception(LogLine("in_use_unknown", emitter=emitter, **failure(error)))
+            return True
+
+    def _wait_for(self, future: Future[T]) -> T:
         settings = self.settings
         try:
-            future.result(settings.full_timeout_s + settings.sync_timeout_s)
+            return future.result(settings.full_timeout_s + settings.sync_timeout_s)
         except FutureTimeout:
             if future.cancel():
                 raise unanswered(settings, was_withdrawn=True) from None

@@ -5,20 +5,18 @@ A forked child leaves its parent's engine alone and starts another. Must not kno
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 import msgspec
 
 from tollkeeper.log.port import Log
-from tollkeeper.metering.intake import Intake
+from tollkeeper.metering.intake import Asked, Intake
 from tollkeeper.metering.reading import SpoolReader
-from tollkeeper.metering.segments import Sync
 from tollkeeper.metering.sender import Sender
 from tollkeeper.metering.settings import EmitterSettings
 from tollkeeper.metering.space import Space
+from tollkeeper.metering.surroundings import Surroundings
 from tollkeeper.metering.writer import Writer
 
 JOIN_GRACE_S = 0.2
@@ -48,10 +46,12 @@ class EmitterStats(msgspec.Struct, frozen=True, kw_only=True):
     """Dead processes' spools taken over."""
     send_failures: int = 0
     """Attempts to send that failed and were repeated."""
+    leaving: int = 0
+    """Own emitters that are sent but not yet gone: a hold of theirs is open, or the log wasn't told."""
 
 
 class Engine:
-    """Two threads, started at once."""
+    """Two threads, started at once; without them, the same steps on the threads of the callers."""
 
     def __init__(
         self,
@@ -59,55 +59,110 @@ class Engine:
         spool_dir: Path,
         settings: EmitterSettings,
         *,
-        clock: Callable[[], int],
-        sync: Sync = os.fdatasync,
+        surroundings: Surroundings,
+        is_in_use: Callable[[str], bool],
     ) -> None:
-        self._clock = clock
-        self._space = Space(settings.max_spool_bytes)
-        self.intake = Intake(settings.max_waiting_records)
-        self.sender = Sender(open_log, spool_dir, settings, space=self._space, clock=clock)
+        self._surroundings = surroundings
+        now = surroundings.monotonic
+        self._space = Space(settings.max_spool_bytes, monotonic=now)
+        self._intake = Intake(settings.max_waiting_records, monotonic=now)
+        self.sender = Sender(
+            open_log,
+            spool_dir,
+            settings,
+            space=self._space,
+            surroundings=surroundings,
+            is_in_use=is_in_use,
+        )
         self._writer = Writer(
             spool_dir,
             settings,
-            intake=self.intake,
+            intake=self._intake,
             space=self._space,
-            clock=clock,
-            begun=self.sender.add,
-            wrote=self.sender.wake,
-            sync=sync,
+            sender=self.sender,
+            surroundings=surroundings,
         )
-        self._writer.thread.start()
-        self.sender.thread.start()
+        if surroundings.has_threads:
+            self._writer.thread.start()
+            self.sender.thread.start()
+
+    @property
+    def identity(self) -> str | None:
+        """The current emitter's id, once it is announced."""
+        return self._writer.identity
+
+    def put(self, asked: Asked) -> None:
+        """Hand it in, waiting for room until its deadline. SpoolFull: nothing was accepted."""
+        self._intake.put(asked)
+        self._write_without_threads()
+
+    def offer(self, asked: Asked, on_room: Callable[[], None]) -> bool:
+        """Hand it in if there is room; `on_room` is then called once on a change."""
+        is_taken = self._intake.offer(asked, on_room)
+        self._write_without_threads()
+        return is_taken
+
+    def forget(self, asked: Asked) -> None:
+        """No longer call back for what wasn't taken."""
+        self._intake.forget(asked)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the log has acknowledged everything accepted so far."""
-        return self.sender.wait_until_sent(self.sender.target(), monotonic() + timeout_s)
+        target = self.sender.target()
+        if self._surroundings.has_threads:
+            deadline = self._surroundings.monotonic() + timeout_s
+            return self.sender.wait_until_sent(target, deadline)
+        while not self.sender.has_sent(target) and self.sender.step():
+            continue  # ends: nothing is spooled meanwhile, and a step that moves nothing ends it
+        return self.sender.has_sent(target)
 
     def close(self, timeout_s: float) -> bool:
         """Accept no more, send what is left, end the threads. Whether nothing is left."""
-        deadline = monotonic() + timeout_s
-        self.intake.close()
-        self._writer.thread.join(max(0.0, deadline - monotonic()))
-        self.sender.stop(deadline)
-        self.sender.thread.join(max(0.0, deadline - monotonic()) + JOIN_GRACE_S)
-        return not self._writer.thread.is_alive() and not self.sender.incarnations()
+        self._intake.close()
+        if self._surroundings.has_threads:
+            return self._end_threads(self._surroundings.monotonic() + timeout_s)
+        self._write_without_threads()
+        self._writer.finish()
+        while not self.sender.is_empty() and self.sender.step():
+            continue  # ends: nothing is spooled any more, and a step that moves nothing ends it
+        is_empty = self.sender.is_empty()
+        self.sender.release()
+        return is_empty
+
+    def abandon(self) -> None:
+        """Let go of all files as they are, as the process's death would; only without threads."""
+        self._writer.abandon()
+        self.sender.release()
 
     def stats(self) -> EmitterStats:
         """A snapshot; its figures are read one after the other."""
         incarnations = self.sender.incarnations()
         unsent = [i for i in incarnations if i.delivery.place < i.durable()]
         return EmitterStats(
-            waiting_records=self.intake.records,
+            waiting_records=self._intake.records,
             spooled_records=sum(i.written_records - i.sent_records for i in unsent),
             spooled_bytes=self._space.own_bytes,
             oldest_unsent_age_s=self._oldest_age_s(),
-            acknowledged=self.sender.acknowledged,
+            acknowledged=self.sender.outlet.acknowledged,
             refused=self._writer.refused_records,
-            damaged=self.sender.damaged,
-            torn=self.sender.torn,
-            taken_over=self.sender.taken_over,
+            damaged=self.sender.outlet.damaged,
+            torn=self.sender.outlet.torn,
+            taken_over=self.sender.orphans.taken_over,
             send_failures=self.sender.failures,
+            leaving=len(self.sender.leaving()),
         )
+
+    def _end_threads(self, deadline: float) -> bool:
+        now = self._surroundings.monotonic
+        self._writer.thread.join(max(0.0, deadline - now()))
+        self.sender.stop(deadline)
+        self.sender.thread.join(max(0.0, deadline - now()) + JOIN_GRACE_S)
+        return not self._writer.thread.is_alive() and self.sender.is_empty()
+
+    def _write_without_threads(self) -> None:
+        if not self._surroundings.has_threads:
+            while self._writer.step():
+                continue  # ends: the intake is bounded, and only this thread adds to it
 
     def _oldest_age_s(self) -> float | None:
         for incarnation in self.sender.incarnations():
@@ -117,5 +172,5 @@ class Engine:
             except FileNotFoundError:
                 continue  # sent and deleted meanwhile
             if piece.frames:
-                return max(0, self._clock() - piece.frames[0].spooled_at) / 1_000_000
+                return max(0, self._surroundings.clock() - piece.frames[0].spooled_at) / 1_000_000
         return None

@@ -7,13 +7,14 @@ write; so a sequence number is never used for two events. Must not know threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tollkeeper.errors import InvalidEvent
 from tollkeeper.events.codec import encode
+from tollkeeper.events.gate import GateEvent
 from tollkeeper.events.ids import check_organization, new_emitter_id
 from tollkeeper.metering.delivery import Delivery
 from tollkeeper.metering.segments import SegmentWriter, Sync
@@ -33,16 +34,26 @@ class Incarnation:
     """Appends to its own directory and sends from it. One thread appends, one sends."""
 
     def __init__(
-        self, spool_dir: Path, settings: EmitterSettings, *, sync: Sync = os.fdatasync
+        self,
+        spool_dir: Path,
+        settings: EmitterSettings,
+        *,
+        predecessors: Sequence[str] = (),
+        new_id: Callable[[], str] = new_emitter_id,
+        sync: Sync = os.fdatasync,
     ) -> None:
-        self.emitter = new_emitter_id()
-        self.directory = SpoolDirectory.create(spool_dir, self.emitter)
+        self.emitter = new_id()
+        self.directory = SpoolDirectory.create(spool_dir, self.emitter, predecessors)
         self.writer = SegmentWriter(
             self.directory, segment_bytes=settings.effective_segment_bytes, sync=sync
         )
         self.delivery = Delivery(self.directory, settings, bound=self.durable)
         self.written_records = 0
         self.sent_records = 0
+        self.is_announced = False
+        """Its id was asked for, so it may have holds: the log is to hear of its start and its end."""
+        self.is_started = False
+        """Every partition has its EmitterStarted."""
         self.is_retired = False
         """Nothing will be appended any more."""
         self._sequences: dict[str, int] = {}
@@ -74,6 +85,17 @@ class Incarnation:
             sequences.update(before)
             raise InvalidUsage(error.field, error.rule, len(entries)) from error
         group.entries += entries
+
+    def encode_facts(self, facts: Sequence[GateEvent], group: Group) -> None:
+        """Add other facts to the group; they have no sequence. InvalidEvent: nothing was added."""
+        encoded = [encode(fact) for fact in facts]
+        group.entries += [(f.organization.encode(), v) for f, v in zip(facts, encoded, strict=True)]
+
+    def announce(self) -> None:
+        """Make durable that this emitter may have holds. OSError: whether it is, is unknown."""
+        if not self.is_announced:
+            self.directory.announce()
+            self.is_announced = True
 
     def append(self, group: Group, spooled_at: int) -> int:
         """Make the group durable; answers the bytes. OSError: nothing of it was accepted."""

@@ -97,10 +97,10 @@ class SegmentWriter:
     def _begin(self, place: Place) -> None:
         path = self._directory.segment_path(place.segment)
         descriptor = open_tracked(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-        failpoint("spool.after_new_segment")
         try:
+            failpoint("spool.after_new_segment")
             sync_directory(self._directory.path)
-        except OSError:
+        except BaseException:
             self.is_broken = True  # whether the name is durable is unknown
             close_tracked(descriptor)
             raise

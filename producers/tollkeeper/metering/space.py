@@ -6,14 +6,16 @@ Must not know files.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from time import monotonic
 
 
 class Space:
     """Bytes on disk: this emitter's exactly, those of other emitters as last measured."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, monotonic: Callable[[], float] = monotonic) -> None:
         self.max_bytes = max_bytes
+        self._monotonic = monotonic
         self._changed = threading.Condition()
         self._own_bytes = 0
         self._other_bytes = 0
@@ -36,7 +38,7 @@ class Space:
         """Wait for room until `deadline` on the monotonic clock; whether there is."""
         with self._changed:
             while not self.has_room_for(size):
-                left = deadline - monotonic()
+                left = deadline - self._monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(left)

@@ -2,7 +2,8 @@
 
 `<spool_dir>/<emitter>/` holds `lock` (flock held as long as the owner lives), `00000001.segment` and
 so on, and `cursor`: up to where the log has acknowledged. Whoever holds the lock owns the directory.
-Must not know what the segments contain.
+`announced` says that this emitter may have holds at the gate, and `ID.predecessor` that usage for the
+holds of emitter ID may stand here. Must not know what the segments contain.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
@@ -23,6 +24,8 @@ from tollkeeper.failpoints import failpoint
 
 LOCK = "lock"
 CURSOR = "cursor"
+ANNOUNCED = "announced"
+PREDECESSOR_SUFFIX = ".predecessor"
 SEGMENT_SUFFIX = ".segment"
 DAMAGED = "damaged"
 _NEW = ".new-"
@@ -104,24 +107,28 @@ class SpoolDirectory:
         self._cursor: int | None = None
 
     @classmethod
-    def create(cls, spool_dir: Path, emitter: str) -> SpoolDirectory:
+    def create(
+        cls, spool_dir: Path, emitter: str, predecessors: Sequence[str] = ()
+    ) -> SpoolDirectory:
         """A new directory, locked before anyone else can see it under its name."""
         spool_dir.mkdir(parents=True, exist_ok=True)
         with _guarding(spool_dir, fcntl.LOCK_SH):
             for _attempt in range(_CREATE_ATTEMPTS - 1):
                 try:
-                    return cls._create(spool_dir, emitter)
+                    return cls._create(spool_dir, emitter, predecessors)
                 except (FileNotFoundError, BlockingIOError):
                     continue  # another process took it for an unfinished one and swept it away
-            return cls._create(spool_dir, emitter)
+            return cls._create(spool_dir, emitter, predecessors)
 
     @classmethod
-    def _create(cls, spool_dir: Path, emitter: str) -> SpoolDirectory:
+    def _create(cls, spool_dir: Path, emitter: str, predecessors: Sequence[str]) -> SpoolDirectory:
         unfinished = spool_dir / f"{_NEW}{emitter}"
         unfinished.mkdir(exist_ok=True)
         directory = cls(unfinished, emitter, open_tracked(unfinished / LOCK, _NEW_FILE))
         try:
             directory._lock_now()
+            for predecessor in predecessors:
+                directory._mark(f"{predecessor}{PREDECESSOR_SUFFIX}")
             failpoint("spool.before_rename")
             unfinished.rename(spool_dir / emitter)
             failpoint("spool.after_rename")
@@ -133,6 +140,9 @@ class SpoolDirectory:
         except OSError:
             with suppress(OSError):
                 directory.remove()
+            raise
+        except BaseException:  # what interrupts this thread leaves the rest to `sweep_unfinished`
+            directory.release()
             raise
         return directory
 
@@ -164,6 +174,19 @@ class SpoolDirectory:
             directory.release()
             raise
         return directory
+
+    def announce(self) -> None:
+        """Make durable that this emitter may have holds. OSError: whether it is, is unknown."""
+        self._mark(ANNOUNCED)
+        sync_directory(self.path)
+        failpoint("spool.after_announced")
+
+    def is_announced(self) -> bool:
+        """Whether this emitter may have holds, and its end has to be told to the log."""
+        return (self.path / ANNOUNCED).exists()
+
+    def _mark(self, name: str) -> None:
+        close_tracked(open_tracked(self.path / name, _NEW_FILE))
 
     def segment_path(self, segment: int) -> Path:
         """The file of a segment."""
@@ -222,11 +245,17 @@ class SpoolDirectory:
                 self.segment_path(segment).unlink()
             failpoint("spool.in_remove")
             (self.path / CURSOR).unlink(missing_ok=True)
-            (self.path / LOCK).unlink(missing_ok=True)
+            for marker in _markers(self.path):
+                marker.unlink()
+            (self.path / LOCK).unlink(missing_ok=True)  # last: without one nobody looks here
             self.path.rmdir()
         finally:
             self.release()
         return freed_bytes
+
+
+def _markers(path: Path) -> list[Path]:
+    return [*path.glob(ANNOUNCED), *path.glob(f"*{PREDECESSOR_SUFFIX}")]
 
 
 def start_of(path: Path) -> Place:
@@ -258,6 +287,12 @@ def emitter_directories(spool_dir: Path) -> Iterator[Path]:
     for name in names:
         if not name.startswith(".") and name != DAMAGED and (spool_dir / name / LOCK).exists():
             yield spool_dir / name
+
+
+def has_follower(path: Path) -> bool:
+    """Whether usage for this emitter's holds may stand in the spool of one that came after it."""
+    name = f"{path.name}{PREDECESSOR_SUFFIX}"
+    return any((other / name).exists() for other in emitter_directories(path.parent))
 
 
 @contextmanager

@@ -1,29 +1,30 @@
 """The thread that makes usages durable: collects what callers hand in, one write and sync a group.
 
-Must not know the log.
+All it does is done in `step`; the thread is a loop around that. Must not know the log.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import assert_never
 
 from tollkeeper.errors import InvalidEvent, SpoolFailed, SpoolFull
 from tollkeeper.metering.frames import framed_bytes
 from tollkeeper.metering.incarnation import Group, Incarnation
-from tollkeeper.metering.intake import Entry, Intake
-from tollkeeper.metering.segments import Sync
+from tollkeeper.metering.intake import Announce, Asked, BeginAnew, Entry, Intake
+from tollkeeper.metering.sender import Sender
 from tollkeeper.metering.settings import EmitterSettings
 from tollkeeper.metering.space import Space
+from tollkeeper.metering.surroundings import Surroundings
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Writer:
-    """Takes entries from the intake and answers each: durable, invalid, full or failed."""
+    """Takes what was asked from the intake and answers each: done, invalid, full or failed."""
 
     def __init__(
         self,
@@ -32,46 +33,91 @@ class Writer:
         *,
         intake: Intake,
         space: Space,
-        clock: Callable[[], int],
-        begun: Callable[[Incarnation], None],
-        wrote: Callable[[], None],
-        sync: Sync = os.fdatasync,
+        sender: Sender,
+        surroundings: Surroundings,
     ) -> None:
         self._spool_dir = spool_dir
         self._settings = settings
         self._intake = intake
         self._space = space
-        self._clock = clock
-        self._begun = begun
-        self._wrote = wrote
-        self._sync = sync
+        self._sender = sender
+        self._surroundings = surroundings
         self._incarnation: Incarnation | None = None
+        self.identity: str | None = None
+        """The current incarnation's id if it is announced; taken away before that one is retired."""
         self.refused_records = 0
         self.thread = threading.Thread(target=self._run, name="tollkeeper-spool", daemon=True)
 
+    def step(self) -> bool:
+        """Do what was asked, one group of it, without waiting for more; whether there was any."""
+        taken = self._intake.take(self._settings.max_group_records)
+        if taken:
+            self._answer(taken)
+        return bool(taken)
+
+    def finish(self) -> None:
+        """Write no more: what is durable is still sent."""
+        self._intake.close()
+        if self._incarnation is not None:
+            self._retire(self._incarnation)
+            self._sender.wake()
+
+    def abandon(self) -> None:
+        """Let go of the files as they are, as the process's death would."""
+        if self._incarnation is not None:
+            self._incarnation.writer.close()
+
     def _run(self) -> None:
         try:
-            while taken := self._intake.take(self._settings.max_group_records):
-                self._answer(taken)
+            while self._intake.wait():
+                self.step()
         finally:
-            self._intake.close()
-            if self._incarnation is not None:
-                self._incarnation.retire()
-                self._wrote()
+            self.finish()
 
-    def _answer(self, taken: Sequence[Entry]) -> None:
-        entries = [e for e in taken if e.future.set_running_or_notify_cancel()]
+    def _answer(self, taken: Sequence[Asked]) -> None:
+        running = [asked for asked in taken if asked.future.set_running_or_notify_cancel()]
         try:
-            self._commit(entries)
+            entries: list[Entry] = []
+            for asked in running:
+                match asked:
+                    case Entry():
+                        entries.append(asked)
+                    case Announce():
+                        self._announce(asked)
+                    case BeginAnew():
+                        self._begin_anew(asked)
+                    case _:
+                        assert_never(asked)
+            if entries:
+                self._commit(entries)
         finally:
-            self._fail(entries, SpoolFailed("the writer stopped: a bug, see its traceback"))
+            self._fail(running, SpoolFailed("the writer stopped: a bug, see its traceback"))
             self._intake.done(taken)
+
+    def _announce(self, asked: Announce) -> None:
+        try:
+            incarnation = self._current()
+            incarnation.announce()
+        except OSError as error:
+            self._fail([asked], _refusal(error, "the emitter isn't announced"))
+        else:
+            self.identity = incarnation.emitter
+            self._sender.wake()
+            asked.future.set_result(incarnation.emitter)
+
+    def _begin_anew(self, asked: BeginAnew) -> None:
+        incarnation = self._incarnation
+        is_current = incarnation is not None and incarnation.emitter == asked.emitter
+        if incarnation is not None and is_current:
+            self._retire(incarnation)
+            self._sender.wake()
+        asked.future.set_result(is_current)
 
     def _commit(self, entries: Sequence[Entry]) -> None:
         try:
             incarnation = self._current()
         except OSError as error:
-            self._fail(entries, _refusal(error))
+            self._fail(entries, _refusal(error, "emit the usage again by its id"))
             return
         group, valid = self._encode(incarnation, entries)
         if not valid:
@@ -87,9 +133,22 @@ class Writer:
 
     def _current(self) -> Incarnation:
         if self._incarnation is None:
-            self._incarnation = Incarnation(self._spool_dir, self._settings, sync=self._sync)
-            self._begun(self._incarnation)
+            self._incarnation = Incarnation(
+                self._spool_dir,
+                self._settings,
+                predecessors=self._sender.announced(),
+                new_id=self._surroundings.new_emitter_id,
+                sync=self._surroundings.sync,
+            )
+            self._sender.add(self._incarnation)
         return self._incarnation
+
+    def _retire(self, incarnation: Incarnation) -> None:
+        # In this order: who registers a hold under an identity and then still reads the same one
+        # has registered it before the sender asks whether any is open.
+        self.identity = None
+        self._incarnation = None
+        incarnation.retire()
 
     def _encode(
         self, incarnation: Incarnation, entries: Sequence[Entry]
@@ -99,6 +158,7 @@ class Writer:
         for entry in entries:
             try:
                 incarnation.encode(entry.usages, group)
+                incarnation.encode_facts(entry.facts, group)
             except InvalidEvent as error:
                 entry.future.set_exception(error)
             else:
@@ -107,22 +167,21 @@ class Writer:
 
     def _append(self, incarnation: Incarnation, group: Group, entries: Sequence[Entry]) -> None:
         try:
-            self._space.add(incarnation.append(group, self._clock()))
+            self._space.add(incarnation.append(group, self._surroundings.clock()))
         except OSError as error:
             if incarnation.writer.is_broken:
-                incarnation.retire()
-                self._incarnation = None
-            self._fail(entries, _refusal(error))
+                self._retire(incarnation)
+            self._fail(entries, _refusal(error, "emit the usage again by its id"))
         else:
-            self._wrote()
+            self._sender.wake()
             for entry in entries:
                 entry.future.set_result(None)
 
-    def _fail(self, entries: Sequence[Entry], error: SpoolFull | SpoolFailed) -> None:
-        for entry in entries:
-            if not entry.future.done():
-                self.refused_records += len(entry.usages)
-                entry.future.set_exception(error)
+    def _fail(self, asked: Sequence[Asked], error: SpoolFull | SpoolFailed) -> None:
+        for one in asked:
+            if not one.future.done():
+                self.refused_records += one.records
+                one.future.set_exception(error)
 
     def _full(self, size: int) -> SpoolFull:
         space = self._space
@@ -132,9 +191,7 @@ class Writer:
         )
 
 
-def _refusal(error: OSError) -> SpoolFull | SpoolFailed:
+def _refusal(error: OSError, advice: str) -> SpoolFull | SpoolFailed:
     if error.errno in _FULL:
         return SpoolFull(f"the disk takes no more ({error.strerror}): nothing was accepted")
-    return SpoolFailed(
-        f"the disk didn't confirm ({error.strerror or error}): emit the usage again by its id"
-    )
+    return SpoolFailed(f"the disk didn't confirm ({error.strerror or error}): {advice}")

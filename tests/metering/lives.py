@@ -1,0 +1,62 @@
+"""Emitters that may have holds: what a log tells of them, and whether their ends come late enough."""
+
+from __future__ import annotations
+
+from metering.fake_log import events_on, usage
+
+from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
+from tollkeeper.events.usage import UsageRecorded
+from tollkeeper.log.port import Log
+from tollkeeper.metering.usage import Usage
+
+
+def held(emitter: str, number: int = 1, organization: str = "acme") -> Usage:
+    """Usage that settles a hold of this emitter."""
+    return usage(number, organization, hold_id=f"{emitter}.{organization}.{number}")
+
+
+def started_on(log: Log) -> dict[str, int]:
+    """Of each emitter that started, how many partitions know it."""
+    return _knowing(log, EmitterStarted)
+
+
+def retired_on(log: Log) -> dict[str, int]:
+    """Of each emitter that is retired, how many partitions know it."""
+    return _knowing(log, EmitterRetired)
+
+
+def endings_on(log: Log) -> set[tuple[str, str, str]]:
+    """Emitter, actor and reason of each retirement."""
+    return {
+        (event.emitter, event.actor, event.reason)
+        for events in events_on(log).values()
+        for event in events
+        if isinstance(event, EmitterRetired)
+    }
+
+
+def assert_retired_last(log: Log) -> None:
+    """On no partition usage that settles a hold stands behind the end of the hold's emitter.
+
+    Usage that is there a second time was settled by the first.
+    """
+    for partition, events in events_on(log).items():
+        retired: set[str] = set()
+        settled: set[str] = set()
+        for offset, event in enumerate(events):
+            if isinstance(event, EmitterRetired):
+                retired.add(event.emitter)
+            elif isinstance(event, UsageRecorded) and event.event_id not in settled:
+                settled.add(event.event_id)
+                holder = (event.hold_id or "").partition(".")[0]
+                assert holder not in retired, f"{partition}/{offset}: {holder} was retired before"
+                assert event.emitter not in retired, f"{partition}/{offset}: {event.emitter}"
+
+
+def _knowing(log: Log, kind: type[EmitterStarted | EmitterRetired]) -> dict[str, int]:
+    known: dict[str, set[int]] = {}
+    for partition, events in events_on(log).items():
+        for event in events:
+            if isinstance(event, kind):
+                known.setdefault(event.emitter, set()).add(partition)
+    return {emitter: len(partitions) for emitter, partitions in known.items()}
