@@ -18,8 +18,9 @@ from support.waiting import eventually
 from tollkeeper.errors import GateUnavailable, InvalidInput, Misuse
 from tollkeeper.gate import encoding
 from tollkeeper.gate.answers import NoEpoch
-from tollkeeper.gate.embedded import embedded_gate, stop_embedded_gate
+from tollkeeper.gate.embedded import embedded_gate, running_gate, stop_embedded_gate
 from tollkeeper.gate.functions import GateFunctions, connect
+from tollkeeper.gate.redis_settings import RedisSettings, open_functions, open_running_functions
 
 CHILD = Path(__file__).parent / "child_embedded.py"
 
@@ -185,6 +186,20 @@ def test_it_is_a_gate(home: Path) -> None:
     embedded_gate(home)
     assert isinstance(gate.run(encoding.read_epoch()), NoEpoch)
     gate.close()
+
+
+def test_who_only_looks_starts_nothing(home: Path) -> None:
+    assert running_gate(home) is None
+    assert open_running_functions(RedisSettings(home)) is None
+    assert not home.exists()
+    open_functions(RedisSettings(home)).close()
+    gate = open_running_functions(RedisSettings(home))
+    assert gate is not None
+    assert gate.incarnation().run_id == run_id(home)
+    gate.close()
+    stop_embedded_gate(home)
+    assert running_gate(home) is None
+    assert starts(home) == 1
 
 
 def test_a_home_that_is_too_long_is_refused_by_name() -> None:

@@ -73,6 +73,14 @@ def embedded_gate(home: Path, *, timeout_s: float = STARTED_S) -> str:
         time.sleep(_POLL_S)
 
 
+def running_gate(home: Path) -> str | None:
+    """The URL of this home's server if one answers now; nothing is started or made for the question."""
+    if not (home / "gate").exists():
+        return None
+    place = _Place(home)
+    return place.url if place.ask() == "ready" else None
+
+
 def stop_embedded_gate(home: Path, *, timeout_s: float = STARTED_S) -> None:
     """End this home's server, if one lives; its data stays."""
     place = _Place(home)

@@ -79,6 +79,17 @@ def open_functions(settings: RedisSettings) -> GateFunctions:
     return GateFunctions(connect(embedded_gate(settings.home)))
 
 
+def open_running_functions(settings: RedisSettings) -> GateFunctions | None:
+    """The same for who only follows or looks: None where the embedded one doesn't run, which is as good
+    as empty. Raises GateUnavailable when no node of a cluster answers."""
+    if settings.url is not None:
+        return GateFunctions(connect(settings.url))
+    from tollkeeper.gate.embedded import running_gate
+
+    url = running_gate(settings.home)
+    return None if url is None else GateFunctions(connect(url))
+
+
 def _check(url: str) -> None:
     parts = _split(url)
     if parts.scheme not in SCHEMES:

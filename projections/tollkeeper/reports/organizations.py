@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.codec import decode
@@ -13,8 +13,6 @@ from tollkeeper.ledger.tables import cap, credit, member, organization
 from tollkeeper.outbox.store import read_stream
 from tollkeeper.outbox.streams import organization_stream
 from tollkeeper.reports.documents import instant, money
-
-Row_ = Row[tuple[object, ...]]
 
 
 class Organization(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +25,7 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: int
     version: int
     log_partition: int
+    last_offset: int
     members: int
     charged_events: int
     charged_nanos: int
@@ -93,6 +92,7 @@ def find_organization(connection: Connection, name: str) -> Organization:
         opened_at=row.opened_at,
         version=row.version,
         log_partition=row.log_partition,
+        last_offset=row.last_offset,
         members=len(present),
         charged_events=row.charged_events,
         charged_nanos=row.charged_nanos,
@@ -151,34 +151,56 @@ def credits(connection: Connection, name: str) -> list[dict[str, object]]:
     ]
 
 
+class CapSettings(msgspec.Struct, frozen=True):
+    """The newest setting of each scope (R19): `scope`, `member` -> `setting`, `cap_nanos`."""
+
+    by_scope: dict[tuple[str, str], tuple[str, int | None]]
+
+    @property
+    def own_nanos(self) -> int | None:
+        """The organization's own cap; None is unlimited: never set, or set so."""
+        return self._nanos("organization", "")
+
+    @property
+    def default_nanos(self) -> int | None:
+        """The cap of members without one of their own."""
+        return self._nanos("member_default", "")
+
+    def of_member(self, member: str) -> tuple[int | None, str]:
+        """A member's effective cap, and where it comes from: member, member_default or none."""
+        for scope, name in (("member", member), ("member_default", "")):
+            setting, _ = self.by_scope.get((scope, name), ("inherit", None))
+            if setting != "inherit":
+                return self._nanos(scope, name), scope
+        return None, "none"
+
+    def _nanos(self, scope: str, member: str) -> int | None:
+        setting, cap_nanos = self.by_scope.get((scope, member), ("inherit", None))
+        return cap_nanos if setting == "capped" else None
+
+
+def cap_settings(connection: Connection, name: str) -> CapSettings:
+    """Every cap that was set for the organization."""
+    rows = connection.execute(
+        select(cap).where(
+            cap.c.generation == live_generation(connection), cap.c.organization == name
+        )
+    )
+    return CapSettings({(row.scope, row.member): (row.setting, row.cap_nanos) for row in rows})
+
+
 def caps(connection: Connection, name: str) -> dict[str, object]:
     """The organization's own cap, and each member's effective cap and where it comes from (R19)."""
-    number = live_generation(connection)
-    rows = connection.execute(
-        select(cap).where(cap.c.generation == number, cap.c.organization == name)
-    )
-    settings = {(row.scope, row.member): row for row in rows}
-    own = settings.get(("organization", ""))
-    default = settings.get(("member_default", ""))
+    settings = cap_settings(connection, name)
     listed = []
     for one in members(connection, name):
-        if one["removed_at"] is not None:
-            continue
-        personal = settings.get(("member", str(one["member"])))
-        if personal is not None and personal.setting == "inherit":
-            personal = None
-        chosen, source = (personal, "member") if personal else (default, "member_default")
-        listed.append(
-            {
-                "member": one["member"],
-                **money("cap", _cap_nanos(chosen)),
-                "source": source if chosen is not None else "none",
-            }
-        )
+        if one["removed_at"] is None:
+            cap_nanos, source = settings.of_member(str(one["member"]))
+            listed.append({"member": one["member"], **money("cap", cap_nanos), "source": source})
     return {
         "organization": name,
-        **money("cap", _cap_nanos(own)),
-        "member_default": money("cap", _cap_nanos(default)),
+        **money("cap", settings.own_nanos),
+        "member_default": money("cap", settings.default_nanos),
         "members": listed,
     }
 
@@ -194,10 +216,3 @@ def history(connection: Connection, name: str) -> list[dict[str, object]]:
         }
         for row in read_stream(connection, organization_stream(name))
     ]
-
-
-def _cap_nanos(row: Row_ | None) -> int | None:
-    """None is unlimited: never set, or set so."""
-    if row is None or row._mapping["setting"] != "capped":
-        return None
-    return int(str(row._mapping["cap_nanos"]))

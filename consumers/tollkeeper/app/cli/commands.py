@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Figures": {
         "balance": ("figures", "Prepaid credits: bought, used, left."),
         "spend": ("figures", "What an organization was charged in a billing period."),
+        "status": ("standing", "Each limit: what is spent, held and left, and when it lifts."),
         "invoice": ("figures", "Usage invoices and statements."),
     },
     "Prices": {
