@@ -26,13 +26,13 @@ BUGS = {
     ),
     "retired_isn_t_final": Bug(
         "retired is final",
-        "redis.call('HSETNX', prefix .. ':emitters', emitter, 'started')",
-        "redis.call('HSET', prefix .. ':emitters', emitter, 'started')",
+        "redis.call('HSETNX', prefix .. ':emitters', emitter, 'started') == 1",
+        "redis.call('HSET', prefix .. ':emitters', emitter, 'started') == 1",
     ),
     "a_new_epoch_keeps_the_list": Bug(
         "a new epoch's list comes from SQL",
-        "redis.call('DEL', keys[1], prefix .. ':emitters')",
-        "redis.call('DEL', keys[1])",
+        "redis.call('DEL', keys[1], prefix .. ':emitters', prefix .. ':seen')",
+        "redis.call('DEL', keys[1], prefix .. ':seen')",
     ),
     "held_isn_t_counted": Bug(
         "each with what is spent and held",
@@ -164,8 +164,7 @@ BUGS = {
     ),
     "warm_leaves_the_retired_listed": Bug(
         "strikes the snapshot's retired emitters off the list",
-        "    redis.call('HSET', call.prefix .. ':emitters', emitter, 'retired')\n  end\n  redis.call('ZREM'",
-        "  end\n  redis.call('ZREM'",
+        "    retire(call.prefix, emitter)\n",
     ),
     "reasserted_at_any_time": Bug(
         "reassert only while recovering",
@@ -249,6 +248,42 @@ BUGS = {
         "`apply` names the period of each total",
         "      local field = 'spent ' .. digits(total.start)",
         "      local field = 'spent ' .. digits(org.bounds[2])",
+    ),
+    "the_living_aren_t_seen": Bug(
+        "One not seen for `retire_after_s` is retired automatically",
+        "redis.call('ZADD', prefix .. ':seen', 'XX', digits(clock()), emitter)",
+        "return answer",
+    ),
+    "the_listed_were_never_seen": Bug(
+        "One not seen for `retire_after_s` is retired automatically",
+        "    if is_new then redis.call('ZADD', prefix .. ':seen', now, emitter) end\n",
+    ),
+    "the_retired_are_seen": Bug(
+        "retired is final",
+        "  redis.call('ZREM', prefix .. ':seen', emitter)\n",
+    ),
+    "anybody_is_seen": Bug(
+        "of an emitter that isn't listed nobody would know what it has",
+        "':seen', 'XX', digits",
+        "':seen', digits",
+    ),
+    "touched_at_another_server": Bug(
+        "an SDK that can't revalidate within `lease_s` on its connection answers unavailable",
+        "if run_id ~= answer[5] or replication_id ~= answer[6] then",
+        "if false then",
+    ),
+    "an_older_publication_is_taken": Bug(
+        "rate cards reach product services in the order of their versions",
+        "  if version < current then return {'newer', current} end\n",
+    ),
+    "a_publication_outlives_its_epoch": Bug(
+        "an epoch is one trusted incarnation of Redis; what it has comes from SQL",
+        "  for _, kind in ipairs(KINDS) do redis.call('DEL', published_key(prefix, kind)) end\n",
+    ),
+    "nobody_is_woken": Bug(
+        "organizations are warmed as they are asked for",
+        "redis.call('RPUSH', bell, 'asked')",
+        "local _ = bell",
     ),
     "two_versions_decide": Bug(
         "one versioned library",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from gate.servers import HERE
 from gate.world import LEASE_MICROS, MINUTE, World
 
 from tollkeeper.gate import answers as a
@@ -179,7 +178,7 @@ def an_epoch_opens_when_every_emitter_has_answered_or_is_retired(world: World) -
     world.run(encoding.list_emitters(2, retired=["em-2"], tag=tag))
     assert world.run(opening) == world.run(opening) == a.Done("opened")
     assert world.hold(1, epoch=2) == a.Untrusted("lease", 2)
-    world.run(encoding.begin_epoch(3, HERE, tag=tag))
+    world.run(encoding.begin_epoch(3, world.server.here, tag=tag))
     assert world.run(encoding.emitter_standing("em-2", tag=tag)) == a.EmitterStanding(
         "unlisted", ()
     )
@@ -187,13 +186,13 @@ def an_epoch_opens_when_every_emitter_has_answered_or_is_retired(world: World) -
 
 def one_epoch_is_one_incarnation(world: World) -> None:
     """Begun again by a retry; not for another run, and never back."""
-    other = Incarnation("run-2", HERE.replication_id)
-    assert world.run(encoding.begin_epoch(1, HERE, tag=world.tag)) == a.Done("begun")
+    other = Incarnation("run-2", world.server.here.replication_id)
+    assert world.run(encoding.begin_epoch(1, world.server.here, tag=world.tag)) == a.Done("begun")
     assert world.run(encoding.begin_epoch(1, other, tag=world.tag)) == a.Stale(1)
     renew = encoding.renew(1, other, asked_at=world.now, lease_micros=1, tag=world.tag)
     assert world.run(renew) == a.Untrusted("incarnation", 1)
     assert world.run(encoding.begin_epoch(2, other, tag=world.tag)) == a.Done("begun")
-    assert world.run(encoding.begin_epoch(1, HERE, tag=world.tag)) == a.Stale(2)
+    assert world.run(encoding.begin_epoch(1, world.server.here, tag=world.tag)) == a.Stale(2)
     key = world.run(encoding.read_epoch(tag=world.tag))
     assert isinstance(key, a.EpochKey)
     assert (key.epoch, key.phase, key.run_id, key.lease_until) == (2, "recovering", "run-2", 0)
@@ -205,7 +204,7 @@ def a_lease_counts_from_before_sql_was_read(world: World) -> None:
     until = world.now + LEASE_MICROS
     world.set_clock(until - 1)
     late = encoding.renew(
-        1, HERE, asked_at=until - 1_000_000, lease_micros=2_000_000, tag=world.tag
+        1, world.server.here, asked_at=until - 1_000_000, lease_micros=2_000_000, tag=world.tag
     )
     world.run(encoding.make_unknown(world.name, 11, epoch=1, tag=world.tag))
     world.position = 11

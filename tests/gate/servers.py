@@ -10,7 +10,6 @@ from redis import Redis
 
 from tollkeeper.gate import encoding
 from tollkeeper.gate.answers import Renewed
-from tollkeeper.gate.commands import Incarnation
 from tollkeeper.gate.functions import GateFunctions
 from tollkeeper.gate.library import Library, assemble, lua_source
 
@@ -18,7 +17,6 @@ CLOCK = """\
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 """
-HERE = Incarnation("run-1", "history-1")
 LEASE_MICROS = 3_600_000_000_000
 
 
@@ -32,6 +30,7 @@ class Server:
     """The functions, changed as a test wants, in a server that other tests use, too."""
 
     def __init__(self, address: str, source: str | None = None) -> None:
+        self.address = address
         self.client = Redis.from_url(address)
         self.token = f"t{secrets.token_hex(5)}"
         self._clock = f"tollkeeper-test:{self.token}:clock"
@@ -40,6 +39,7 @@ class Server:
         self.library: Library = assemble(self.source)
         self.gate = GateFunctions(self.client, self.library)
         self.gate.load()
+        self.here = self.gate.incarnation()
 
     def set_clock(self, micros: int) -> None:
         """What the functions take for Redis' clock."""
@@ -65,7 +65,7 @@ def open_gate(
     gate: GateFunctions, tag: str, *, emitters: tuple[str, ...], organizations: tuple[str, ...]
 ) -> None:
     """Epoch 1, open and leased, in which these emitters may hold in these organizations."""
-    gate.run(encoding.begin_epoch(1, HERE, tag=tag))
+    gate.run(encoding.begin_epoch(1, gate.incarnation(tag=tag), tag=tag))
     gate.run(encoding.list_emitters(1, started=emitters, tag=tag))
     for emitter in emitters:
         gate.run(encoding.note(1, emitter, organizations, tag=tag))
@@ -77,6 +77,7 @@ def open_gate(
 def renew(gate: GateFunctions, tag: str, *, epoch: int, lease_micros: int = LEASE_MICROS) -> int:
     """A long lease; when it ends."""
     now = gate.run(encoding.read_epoch(tag=tag)).now
-    answer = gate.run(encoding.renew(epoch, HERE, asked_at=now, lease_micros=lease_micros, tag=tag))
+    here = gate.incarnation(tag=tag)
+    answer = gate.run(encoding.renew(epoch, here, asked_at=now, lease_micros=lease_micros, tag=tag))
     assert isinstance(answer, Renewed), answer
     return answer.lease_until

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from gate.books import Account, Books
 from gate.model import Model, No, period
-from gate.servers import HERE, LEASE_MICROS, Server, open_gate
+from gate.servers import LEASE_MICROS, Server, open_gate
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tollkeeper.errors import InvalidInput
@@ -55,7 +55,7 @@ class SideBySide(RuleBasedStateMachine):
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch
         gate, tag = self.server.gate, self.tag
-        gate.run(encoding.begin_epoch(self.epoch, HERE, tag=tag))
+        gate.run(encoding.begin_epoch(self.epoch, self.server.here, tag=tag))
         started = [one for one in self.emitters if self.model.emitters.get(one) != "retired"]
         gate.run(encoding.list_emitters(self.epoch, started=started, tag=tag))
         self.model.epoch, self.model.phase, self.model.lease = self.epoch, "recovering", 0
@@ -187,7 +187,11 @@ class SideBySide(RuleBasedStateMachine):
     def renew_lease(self) -> None:
         asked_at = self.now
         call = encoding.renew(
-            self.model.epoch, HERE, asked_at=asked_at, lease_micros=LEASE_MICROS, tag=self.tag
+            self.model.epoch,
+            self.server.here,
+            asked_at=asked_at,
+            lease_micros=LEASE_MICROS,
+            tag=self.tag,
         )
         self.server.gate.run(call)
         self.model.lease = max(self.model.lease, asked_at + LEASE_MICROS)

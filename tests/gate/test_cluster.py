@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
 import pytest
 from gate.books import Account, Books
 from gate.servers import open_gate
@@ -17,6 +19,7 @@ from tollkeeper.errors import GateUnavailable
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
+from tollkeeper.gate.async_functions import AsyncGateFunctions, connect_async
 from tollkeeper.gate.commands import Request
 from tollkeeper.gate.functions import GateFunctions, connect
 
@@ -77,6 +80,30 @@ def warmed(gate: GateFunctions, organization: str) -> a.WarmAnswer:
     return gate.run(encoding.warm(organization, snapshot, tag=gate.tag_of(organization)))
 
 
+def checked_many(gate: GateFunctions, url: str, tags: dict[str, str]) -> None:
+    """Many at once, each at its primary, in threads and in asyncio."""
+    calls = [encoding.status(name, member="ann") for name in tags]
+    one_by_one = [gate.run(call) for call in calls]
+    assert without_now(gate.run_many(calls)) == without_now(one_by_one)
+
+    async def in_asyncio() -> None:
+        asynchronous = AsyncGateFunctions(connect_async(url))
+        await asynchronous.load()
+        assert {name: asynchronous.tag_of(name) for name in tags} == tags
+        assert without_now(await asynchronous.run_many(calls)) == without_now(one_by_one)
+        assert without_now([await asynchronous.run(calls[0])]) == without_now(one_by_one[:1])
+        await asynchronous.close()
+
+    asyncio.run(in_asyncio())
+
+
+def without_now(answers: Sequence[object]) -> list[object]:
+    """Statuses that were asked for at different times."""
+    return [
+        msgspec.structs.replace(one, now=0) if isinstance(one, a.Status) else one for one in answers
+    ]
+
+
 def answers(gate: GateFunctions, name: str, tag: str) -> bool:
     """Whether anybody says something about this organization."""
     try:
@@ -87,7 +114,8 @@ def answers(gate: GateFunctions, name: str, tag: str) -> bool:
 
 
 def test_each_primary_decides_for_its_organizations(cluster: list[LocalRedis]) -> None:
-    gate = GateFunctions(connect(cluster[0].address.replace("redis://", "redis+cluster://")))
+    url = cluster[0].address.replace("redis://", "redis+cluster://")
+    gate = GateFunctions(connect(url))
     gate.load()
     names = [f"org-{number}" for number in range(12)]
     tags = {name: gate.tag_of(name) for name in names}
@@ -102,13 +130,17 @@ def test_each_primary_decides_for_its_organizations(cluster: list[LocalRedis]) -
         assert isinstance(gate.run(hold), a.Granted)
         assert gate.run(encoding.release(hold_id, epoch=1, tag=tag)) == a.Released(30)
 
+    checked_many(gate, url, tags)
     strange = next(tag for tag in tags.values() if tag != tags[names[0]])
     hold_id = f"{names[0]}/em-1/{now_micros() // 1_000}/2"
     with pytest.raises(GateUnavailable):
         gate.run(encoding.release(hold_id, epoch=1, tag=strange))
 
     cluster[0].kill()
+    many = [encoding.make_unknown(name, 9, epoch=1, tag=tags[name]) for name in names]
+    told = dict(zip(names, gate.run_many(many), strict=True))
     lost = [name for name in names if not answers(gate, name, tags[name])]
+    assert [name for name in names if isinstance(told[name], GateUnavailable)] == lost
     assert {tags[name] for name in lost} == {tags[lost[0]]}
     assert [name for name in names if tags[name] != tags[lost[0]]] == [
         *filter(lambda one: one not in lost, names)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from gate.scenarios_copy import COPY
+from gate.scenarios_following import FOLLOWING
 from gate.scenarios_money import MONEY
 from gate.scenarios_trust import TRUST
 from gate.servers import Server, told_the_time
@@ -20,6 +21,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("scenario", [*MONEY, *COPY, *TRUST], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "scenario", [*MONEY, *COPY, *TRUST, *FOLLOWING], ids=lambda one: one.__name__
+)
 def test_scenario(scenario: Callable[[World], None], server: Server) -> None:
     scenario(World(server))

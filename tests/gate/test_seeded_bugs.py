@@ -6,6 +6,7 @@ import pytest
 from gate.bugs import BUGS
 from gate.machine import GateMachine
 from gate.scenarios_copy import COPY
+from gate.scenarios_following import FOLLOWING
 from gate.scenarios_money import MONEY
 from gate.scenarios_trust import TRUST
 from gate.servers import replaced, told_the_time
@@ -29,6 +30,9 @@ NOT_FOR_THE_MACHINE = {
         "two_versions_decide",
     ),
     *("another_incarnation_is_renewed", "opened_before_all_have_answered"),
+    *("the_living_aren_t_seen", "the_listed_were_never_seen", "the_retired_are_seen"),
+    *("anybody_is_seen", "touched_at_another_server", "an_older_publication_is_taken"),
+    *("a_publication_outlives_its_epoch", "nobody_is_woken"),
     # It asks the adapter, which refuses such a number before.
     "beyond_2_53",
     # It seldom does what it would take: see the example that was written for each.
@@ -55,7 +59,7 @@ def test_there_are_enough_of_them() -> None:
 def test_an_example_catches(name: str, valkey: Service) -> None:
     source = replaced(lua_source(), BUGS[name].old, BUGS[name].new)
     with told_the_time(valkey.address, source) as server, pytest.raises(WRONG):
-        for scenario in (*MONEY, *COPY, *TRUST):
+        for scenario in (*MONEY, *COPY, *TRUST, *FOLLOWING):
             scenario(World(server))
 
 

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from gate.books import periods_at
-from gate.servers import HERE, Server, open_gate, renew
+from gate.servers import Server, open_gate, renew
 
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
@@ -172,7 +172,7 @@ class World:
 
     def begin_epoch(self, epoch: int, *, opened: bool = True) -> None:
         """The next one, with the same emitters."""
-        self.run(encoding.begin_epoch(epoch, HERE, tag=self.tag))
+        self.run(encoding.begin_epoch(epoch, self.server.here, tag=self.tag))
         self.run(encoding.list_emitters(epoch, started=("em-1", "em-2"), tag=self.tag))
         for emitter in ("em-1", "em-2"):
             self.run(encoding.note(epoch, emitter, (self.name,), tag=self.tag))

@@ -164,6 +164,42 @@ class EpochKey(msgspec.Struct, frozen=True):
     now: int
 
 
+class Touched(EpochKey, frozen=True):
+    """The epoch key, how the emitter that asked stands, and which versions are published (0: none yet)."""
+
+    standing: str
+    prices_version: int
+    policies_version: int
+
+
+class Published(msgspec.Struct, frozen=True):
+    """What is published of a kind; version 0 is nothing yet."""
+
+    version: int
+    items: tuple[str, ...]
+
+
+class Newer(msgspec.Struct, frozen=True):
+    """A newer version is published already."""
+
+    version: int
+
+
+class ListedEmitter(msgspec.Struct, frozen=True):
+    """One that may hold, or may as soon as it has answered; it was listed or touched last at `seen_at`."""
+
+    emitter: str
+    standing: str
+    seen_at: int
+
+
+class Emitters(msgspec.Struct, frozen=True):
+    """Those listed and not retired, longest unseen first; `now` is Redis' clock, as `seen_at` is."""
+
+    now: int
+    listed: tuple[ListedEmitter, ...]
+
+
 class EmitterStanding(msgspec.Struct, frozen=True):
     """started, answered, retired or unlisted; and where it may hold."""
 
@@ -209,4 +245,6 @@ WarmAnswer = (
 )
 ReassertAnswer = Reasserted | EmitterRefused | HoldIdRefused | Untrusted | Stale
 PrimaryAnswer = Done | Untrusted | Stale
+TouchAnswer = Touched | NoEpoch | Untrusted
+PublishAnswer = Done | Newer | Untrusted
 EmitterAnswer = Done | EmitterRefused | Untrusted

@@ -12,6 +12,8 @@ import msgspec
 from tollkeeper.money.periods import Period
 
 Phase = Literal["recovering", "open"]
+Kind = Literal["prices", "policies"]
+"""What is published to product services."""
 CapSetting = int | Literal["unlimited", "inherit"]
 """A cap in micro-USD; `inherit` takes a scope's own cap away, so that its dimension's default holds."""
 

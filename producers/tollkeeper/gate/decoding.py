@@ -18,6 +18,7 @@ Decode = Callable[[object], A]
 
 _LIMIT_WORDS = 5
 _HOLD_WORDS = 6
+_EMITTER_WORDS = 3
 
 
 def _decoder(kinds: Mapping[str, Callable[[Words], A]]) -> Decode[A]:
@@ -92,6 +93,25 @@ def _epoch(words: Words) -> a.EpochKey:
     return a.EpochKey(
         int(number), phase, library, run_id, replication_id, int(lease_until), int(now)
     )
+
+
+def _touched(words: Words) -> a.Touched:
+    number, phase, library, run_id, replication_id, *rest = words
+    lease_until, now, standing, prices, policies = rest
+    return a.Touched(
+        *(int(number), phase, library, run_id, replication_id, int(lease_until), int(now)),
+        *(standing, int(prices), int(policies)),
+    )
+
+
+def _published(words: Words) -> a.Published:
+    return a.Published(int(words[0]), tuple(words[1].split()))
+
+
+def _emitters(words: Words) -> a.Emitters:
+    rows = (words[at : at + _EMITTER_WORDS] for at in range(1, len(words), _EMITTER_WORDS))
+    listed = (a.ListedEmitter(name, standing, int(seen_at)) for name, standing, seen_at in rows)
+    return a.Emitters(int(words[0]), tuple(listed))
 
 
 def _untrusted(words: Words) -> a.Untrusted:
@@ -178,6 +198,14 @@ emitter_answer: Decode[a.EmitterAnswer] = _decoder(
 epoch_answer: Decode[a.EpochKey | a.NoEpoch] = _decoder(
     {"epoch": _epoch, "absent": _whole(a.NoEpoch)}
 )
+touch_answer: Decode[a.TouchAnswer] = _decoder(
+    {"touched": _touched, "absent": _whole(a.NoEpoch), "untrusted": _untrusted}
+)
+publish_answer: Decode[a.PublishAnswer] = _decoder(
+    {"published": _done("published"), "newer": _whole(a.Newer), "untrusted": _untrusted}
+)
+published_answer: Decode[a.Published] = _decoder({"published": _published})
+emitters_answer: Decode[a.Emitters] = _decoder({"emitters": _emitters})
 standing_answer: Decode[a.EmitterStanding] = _decoder(
     {"emitter": lambda words: a.EmitterStanding(words[0], tuple(words[1:]))}
 )

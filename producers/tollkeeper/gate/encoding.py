@@ -22,6 +22,7 @@ from tollkeeper.gate.commands import (
     Fold,
     HeldCall,
     Incarnation,
+    Kind,
     Request,
     Snapshot,
     Spent,
@@ -31,17 +32,18 @@ from tollkeeper.gate.hold_ids import parse_hold_id
 from tollkeeper.gate.keys import SINGLE, epoch_key, organization_keys, primary_prefix
 
 A = TypeVar("A")
+A_co = TypeVar("A_co", covariant=True)
 Argument = str | int
 Arguments = list[Argument]
 
 
-class Call(msgspec.Struct, Generic[A], frozen=True):
+class Call(msgspec.Struct, Generic[A_co], frozen=True):
     """One call of a function; `decode` reads its answer."""
 
     function: str
     keys: tuple[str, ...]
     arguments: tuple[Argument, ...]
-    decode: Decode[A]
+    decode: Decode[A_co]
     only_reads: bool = False
 
 
@@ -203,6 +205,30 @@ def strike_notes(
     """These organizations were made unknown after this emitter's retirement."""
     arguments = (epoch, emitter, *_listed((one,) for one in organizations))
     return Call("strike_notes", (epoch_key(tag),), arguments, decoding.emitter_answer)
+
+
+def touch(emitter: str, *, tag: str = SINGLE) -> Call[a.TouchAnswer]:
+    """This emitter lives; and what it has to follow, in one answer. Untrusted: not of this server."""
+    return Call("touch", (epoch_key(tag),), (emitter,), decoding.touch_answer)
+
+
+def publish(
+    epoch: int, kind: Kind, version: int, items: Sequence[str], *, tag: str = SINGLE
+) -> Call[a.PublishAnswer]:
+    """Tell product services the whole of a kind; `version` counts from 1, items are printable words."""
+    arguments = (epoch, kind, version, *_listed((one,) for one in items))
+    return Call("publish", (epoch_key(tag),), arguments, decoding.publish_answer)
+
+
+def published(kind: Kind, *, tag: str = SINGLE) -> Call[a.Published]:
+    """What is published of a kind."""
+    keys = (epoch_key(tag),)
+    return Call("published", keys, (kind,), decoding.published_answer, only_reads=True)
+
+
+def emitters(*, tag: str = SINGLE) -> Call[a.Emitters]:
+    """All that may hold, with when each was seen; longest unseen first."""
+    return Call("emitters", (epoch_key(tag),), (), decoding.emitters_answer, only_reads=True)
 
 
 def emitter_standing(emitter: str, *, tag: str = SINGLE) -> Call[a.EmitterStanding]:

@@ -10,29 +10,41 @@ whether the function ran, and the same call may be made again, since each of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
-from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from tollkeeper.errors import BrokenInvariant, GateUnavailable
+from tollkeeper.errors import GateUnavailable, TollkeeperError
+from tollkeeper.gate.asking import (
+    CLUSTER,
+    TIMEOUT_S,
+    Numbered,
+    alone_may_do,
+    bell_key,
+    command_of,
+    decoded,
+    in_parts,
+    is_loaded,
+    needs_library,
+    tag_in,
+    unavailable,
+)
 from tollkeeper.gate.commands import Incarnation
 from tollkeeper.gate.encoding import Call
-from tollkeeper.gate.keys import SINGLE, organization_keys, tag_where
+from tollkeeper.gate.keys import SINGLE, epoch_key
 from tollkeeper.gate.library import Library, current_library
 
 A = TypeVar("A")
 Client = Redis | RedisCluster
 
-TIMEOUT_S = 1.0
-"""Waiting for an answer; half of the default lease, so that a late grant isn't taken for a good one."""
-CLUSTER = "redis+cluster://"
+LONGEST_WAIT_S = TIMEOUT_S / 2
+"""At the bell: well before an answer is taken for lost."""
 
 
 def connect(url: str, *, timeout_s: float = TIMEOUT_S) -> Client:
@@ -51,7 +63,7 @@ def connect(url: str, *, timeout_s: float = TIMEOUT_S) -> Client:
 
 
 class GateFunctions:
-    """One version of the functions, in one Redis."""
+    """One version of the functions, in one Redis. For threads: each call takes a connection of its own."""
 
     def __init__(self, client: Client, library: Library | None = None) -> None:
         self._client = client
@@ -66,56 +78,71 @@ class GateFunctions:
         """The tag of the primary that has this organization, as far as this client knows the cluster."""
         if isinstance(self._client, Redis):
             return SINGLE
-        slots = self._client.nodes_manager.slots_cache
-        state, _, _ = organization_keys(organization)
-        try:
-            primary = slots[key_slot(state.encode())][0]
-            return tag_where(lambda tag: slots[key_slot(tag.encode())][0] == primary)
-        except (KeyError, IndexError) as error:
-            raise GateUnavailable(f"the cluster has no primary for {organization}") from error
+        return tag_in(self._client.nodes_manager.slots_cache, organization)
 
     def load(self) -> None:
         """Have Redis know the functions; on every primary of a cluster. Changes nothing that decides."""
         try:
             self._client.function_load(self._library.text)
-        except ResponseError as error:
-            # Loaded before, and the same: the name is made of the content.
-            if "already exists" not in str(error):
-                raise _unavailable(error) from error
         except RedisError as error:
-            raise _unavailable(error) from error
+            if not is_loaded(error):
+                raise unavailable(error) from error
 
     def run(self, call: Call[A]) -> A:
         """The function's answer. A server that lost the functions, or is new, is given them first."""
         try:
             return call.decode(self._ask(call))
-        except ResponseError as error:
-            if "Function not found" not in str(error):
-                raise _unavailable(error) from error
         except RedisError as error:
-            raise _unavailable(error) from error
+            if not needs_library(error):
+                raise unavailable(error) from error
         self.load()
         try:
             return call.decode(self._ask(call))
         except RedisError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
-    def incarnation(self) -> Incarnation:
-        """Which run of which history this server is. Not for a cluster: each of its servers is one."""
+    def run_many(self, calls: Sequence[Call[A]]) -> list[A | TollkeeperError]:
+        """Each call's answer or error, in their order; all sent before the first answer is read.
+
+        They are independent: one that can't be asked, or is refused for its arguments, stops no other.
+        """
+        answers: dict[int, A | TollkeeperError] = {}
+        for node, numbered in self._by_node(calls).items():
+            for part in in_parts(numbered):
+                for (at, call), raw in zip(part, self._ask_many(node, part), strict=True):
+                    answers[at] = self._settled(call, raw)
+        return [answers[at] for at in range(len(calls))]
+
+    def wait_until_asked(self, timeout_s: float, *, tag: str = SINGLE) -> bool:
+        """Wait until a `hold` asks for an organization to be warmed; False after `timeout_s` at most.
+
+        Never longer than LONGEST_WAIT_S. Of several who wait one is woken.
+        """
+        seconds = min(timeout_s, LONGEST_WAIT_S)
+        wait: Callable[..., object] = self._client.blpop
         try:
-            found = {**self._client.info("server"), **self._client.info("replication")}
+            return wait([bell_key(tag)], seconds) is not None
         except RedisError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
+
+    def incarnation(self, *, tag: str = SINGLE) -> Incarnation:
+        """Which run of which history this server is; of a cluster, the one that has the tag's slot."""
+        client = self._client
+        try:
+            if isinstance(client, RedisCluster):
+                node_of: Callable[[str], Any] = client.get_node_from_key
+                client = client.get_redis_connection(node_of(epoch_key(tag)))
+            found = {**client.info("server"), **client.info("replication")}
+        except RedisError as error:
+            raise unavailable(error) from error
         return Incarnation(str(found["run_id"]), str(found["master_replid"]))
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _ask(self, call: Call[A]) -> object:
-        command = "FCALL_RO" if call.only_reads else "FCALL"
-        name = f"{self._library.name}_{call.function}"
-        words = (command, name, len(call.keys), *call.keys, *call.arguments)
+    def _ask(self, call: Call[Any]) -> object:
+        words = command_of(self._library, call)
         ask: Callable[..., object] = self._client.execute_command
         if isinstance(self._client, Redis):
             return ask(*words)
@@ -123,10 +150,44 @@ class GateFunctions:
         node_of: Callable[[str], object] = self._client.get_node_from_key
         return ask(*words, target_nodes=node_of(call.keys[0]))
 
+    def _by_node(self, calls: Sequence[Call[Any]]) -> dict[Any, list[Numbered]]:
+        """The calls, each with its place, by the node that has their keys, or why none has them."""
+        nodes: dict[Any, list[Numbered]] = {}
+        for at, call in enumerate(calls):
+            nodes.setdefault(self._node_of(call), []).append((at, call))
+        return nodes
 
-def _unavailable(error: RedisError) -> GateUnavailable | BrokenInvariant:
-    text = str(error)
-    # A key that isn't local any more has moved with its slot to another primary: not the function's fault.
-    if text.startswith("user_function") and "non local key" not in text:
-        return BrokenInvariant(f"a function of the gate broke: {text}")
-    return GateUnavailable(f"the gate can't be asked: {text or type(error).__name__}")
+    def _node_of(self, call: Call[Any]) -> Any:
+        if isinstance(self._client, Redis):
+            return None
+        node_of: Callable[[str], object] = self._client.get_node_from_key
+        try:
+            return node_of(call.keys[0])
+        except RedisError as error:
+            return unavailable(error)
+
+    def _ask_many(self, node: Any, part: list[Numbered]) -> list[Any]:
+        if isinstance(node, TollkeeperError):
+            return [node] * len(part)
+        client = self._client
+        if isinstance(client, RedisCluster):
+            client = client.get_redis_connection(node)
+        pipeline = client.pipeline(transaction=False)
+        add: Callable[..., object] = pipeline.execute_command
+        for _, call in part:
+            add(*command_of(self._library, call))
+        try:
+            return pipeline.execute(raise_on_error=False)
+        except RedisError as error:
+            return [error] * len(part)
+
+    def _settled(self, call: Call[A], raw: object) -> A | TollkeeperError:
+        """Asked again alone where that helps: for want of the functions, or of the keys at that node."""
+        if not isinstance(raw, RedisError):
+            return decoded(call, raw)
+        if not alone_may_do(raw):
+            return unavailable(raw)
+        try:
+            return self.run(call)
+        except TollkeeperError as error:
+            return error

@@ -17,7 +17,8 @@ import msgspec
 LAYOUT = 1
 PARTS = (
     *("arguments", "primary", "organization", "limits", "holds"),
-    *("hold", "extend", "release", "apply", "warm", "reassert", "status", "epochs", "emitters"),
+    *("hold", "extend", "release", "apply", "warm", "reassert", "status"),
+    *("epochs", "emitters", "publishing"),
 )
 """In the order in which each uses what stands before it."""
 

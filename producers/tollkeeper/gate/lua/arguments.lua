@@ -66,6 +66,12 @@ local function clock()
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
+-- Which run of which history this server is: its run id and replication id.
+local function incarnation()
+  local told = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
+  return told:match('\nrun_id:(%w+)'), told:match('\nmaster_replid:(%w+)')
+end
+
 local function register(name, decide, flags)
   local function answer(keys, list)
     local done, answered = pcall(decide, keys, {list = list, at = 0})

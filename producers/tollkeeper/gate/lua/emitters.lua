@@ -15,12 +15,13 @@ local function list_emitters(keys, args)
 
   local no = not_this(load_primary(prefix), epoch)
   if no then return no end
+  local now = digits(clock())
   for _, emitter in ipairs(started) do
-    redis.call('HSETNX', prefix .. ':emitters', emitter, 'started')
+    local is_new = redis.call('HSETNX', prefix .. ':emitters', emitter, 'started') == 1
+    -- As if seen: it has its time to be retired from now on.
+    if is_new then redis.call('ZADD', prefix .. ':seen', now, emitter) end
   end
-  for _, emitter in ipairs(retired) do
-    redis.call('HSET', prefix .. ':emitters', emitter, 'retired')
-  end
+  for _, emitter in ipairs(retired) do retire(prefix, emitter) end
   return {'listed'}
 end
 
@@ -106,6 +107,27 @@ local function emitter(keys, args)
 end
 
 register('emitter', emitter, READS)
+
+-- emitters: all that may hold, or may as soon as they have answered; longest unseen first. Changes nothing.
+--
+-- Keys: the primary's epoch. Arguments: none.
+-- Answers: emitters, now, then of each: emitter, standing (started, answered), seen at (microseconds).
+
+local function emitters(keys, args)
+  local prefix = primary_call(keys)
+  no_more(args)
+
+  local answer = {'emitters', clock()}
+  local seen = redis.call('ZRANGE', prefix .. ':seen', 0, -1, 'WITHSCORES')
+  for i = 1, #seen, 2 do
+    answer[#answer + 1] = seen[i]
+    answer[#answer + 1] = redis.call('HGET', prefix .. ':emitters', seen[i])
+    answer[#answer + 1] = tonumber(seen[i + 1])
+  end
+  return answer
+end
+
+register('emitters', emitters, READS)
 
 -- asked: the organizations that wait to be warmed, longest first. Changes nothing.
 --

@@ -34,7 +34,9 @@ local function begin_epoch(keys, args)
   for _, emitter in ipairs(redis.call('HKEYS', prefix .. ':emitters')) do
     redis.call('UNLINK', prefix .. ':noted:' .. emitter)
   end
-  redis.call('DEL', keys[1], prefix .. ':emitters')
+  -- What a restored server had in them may be older than what SQL has, or of another history.
+  for _, kind in ipairs(KINDS) do redis.call('DEL', published_key(prefix, kind)) end
+  redis.call('DEL', keys[1], prefix .. ':emitters', prefix .. ':seen')
   redis.call('HSET', keys[1], 'epoch', digits(epoch), 'phase', 'recovering', 'library', LIBRARY,
     'run_id', run_id, 'replication_id', replication_id)
   return {'begun'}
@@ -109,7 +111,7 @@ local function take_over(keys, args)
   if not primary.library then return untrusted(primary, 'absent') end
   local no = not_in_epoch(primary, epoch)
   if no then return no end
-  if primary.library:match('^%w+_%d+_') ~= LIBRARY:match('^%w+_%d+_') then return untrusted(primary, 'layout') end
+  if not same_layout(primary) then return untrusted(primary, 'layout') end
   redis.call('HSET', keys[1], 'library', LIBRARY)
   return {'taken_over'}
 end
@@ -121,15 +123,19 @@ register('take_over', take_over, FREES)
 -- Keys: the primary's epoch. Arguments: none.
 -- Answers: absent, now; or epoch, number, phase, library, run id, replication id, lease until, now (microseconds).
 
+local function answer_epoch(key)
+  local found = redis.call(
+    'HMGET', key, 'epoch', 'phase', 'library', 'run_id', 'replication_id', 'lease_until')
+  if not found[1] then return {'absent', clock()} end
+  local lease_until = tonumber(found[6] or '0')
+  return {'epoch', tonumber(found[1]), found[2], found[3], found[4], found[5], lease_until, clock()}
+end
+
 local function epoch(keys, args)
   primary_call(keys)
   no_more(args)
 
-  local found = redis.call(
-    'HMGET', keys[1], 'epoch', 'phase', 'library', 'run_id', 'replication_id', 'lease_until')
-  if not found[1] then return {'absent', clock()} end
-  local lease_until = tonumber(found[6] or '0')
-  return {'epoch', tonumber(found[1]), found[2], found[3], found[4], found[5], lease_until, clock()}
+  return answer_epoch(keys[1])
 end
 
 register('epoch', epoch, READS)

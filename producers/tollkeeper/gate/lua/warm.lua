@@ -116,7 +116,7 @@ local function warm(keys, args)
   install_snapshot(call, snapshot, org)
   for _, hold in ipairs(kept) do add_held(call, snapshot, hold, hold.held) end
   for emitter in pairs(snapshot.retired) do
-    redis.call('HSET', call.prefix .. ':emitters', emitter, 'retired')
+    retire(call.prefix, emitter)
   end
   redis.call('ZREM', call.prefix .. ':asked', call.organization)
   return {'warmed', #kept, #dropped}

@@ -1,0 +1,160 @@
+"""Asks the gate's functions over redis.asyncio: the same calls and answers as `functions`, awaited.
+
+A client belongs to the event loop in which it was used first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from tollkeeper.errors import TollkeeperError
+from tollkeeper.gate.asking import (
+    CLUSTER,
+    TIMEOUT_S,
+    Numbered,
+    alone_may_do,
+    command_of,
+    decoded,
+    in_parts,
+    is_loaded,
+    needs_library,
+    tag_in,
+    unavailable,
+)
+from tollkeeper.gate.encoding import Call
+from tollkeeper.gate.keys import SINGLE
+from tollkeeper.gate.library import Library, current_library
+
+A = TypeVar("A")
+AsyncClient = Redis | RedisCluster
+
+
+def connect_async(url: str, *, timeout_s: float = TIMEOUT_S) -> AsyncClient:
+    """A client of the same URLs as `functions.connect` takes; it connects when it is used."""
+    retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    if url.startswith(CLUSTER):
+        plain = "redis://" + url.removeprefix(CLUSTER)
+        return RedisCluster.from_url(
+            plain, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
+        )
+    return Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
+    )
+
+
+class AsyncGateFunctions:
+    """One version of the functions, in one Redis. Cancelled while it waits, a call may have run."""
+
+    def __init__(self, client: AsyncClient, library: Library | None = None) -> None:
+        self._client = client
+        self._library = library or current_library()
+
+    @property
+    def library(self) -> str:
+        """The version's name."""
+        return self._library.name
+
+    def tag_of(self, organization: str) -> str:
+        """The tag of the primary that has this organization; a cluster is known after `load` or a `run`."""
+        if isinstance(self._client, Redis):
+            return SINGLE
+        return tag_in(self._client.nodes_manager.slots_cache, organization)
+
+    async def load(self) -> None:
+        """Have Redis know the functions; on every primary of a cluster. Changes nothing that decides."""
+        try:
+            await self._client.function_load(self._library.text)
+        except RedisError as error:
+            if not is_loaded(error):
+                raise unavailable(error) from error
+
+    async def run(self, call: Call[A]) -> A:
+        """The function's answer. A server that lost the functions, or is new, is given them first."""
+        try:
+            return call.decode(await self._ask(call))
+        except RedisError as error:
+            if not needs_library(error):
+                raise unavailable(error) from error
+        await self.load()
+        try:
+            return call.decode(await self._ask(call))
+        except RedisError as error:
+            raise unavailable(error) from error
+
+    async def run_many(self, calls: Sequence[Call[A]]) -> list[A | TollkeeperError]:
+        """Each call's answer or error, in their order; all sent before the first answer is read.
+
+        They are independent: one that can't be asked, or is refused for its arguments, stops no other.
+        """
+        answers: dict[int, A | TollkeeperError] = {}
+
+        async def ask_node(node: Any, numbered: list[Numbered]) -> None:
+            for part in in_parts(numbered):
+                raws = await self._ask_many(node, part)
+                for (at, call), raw in zip(part, raws, strict=True):
+                    answers[at] = await self._settled(call, raw)
+
+        by_node = await self._by_node(calls)
+        await asyncio.gather(*(ask_node(node, numbered) for node, numbered in by_node.items()))
+        return [answers[at] for at in range(len(calls))]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _ask(self, call: Call[Any]) -> object:
+        words = command_of(self._library, call)
+        ask: Callable[..., Awaitable[object]] = self._client.execute_command
+        if isinstance(self._client, Redis):
+            return await ask(*words)
+        return await ask(*words, target_nodes=await self._node_of(self._client, call))
+
+    async def _node_of(self, client: RedisCluster, call: Call[Any]) -> Any:
+        await client.initialize()
+        node_of: Callable[[str], object] = client.get_node_from_key
+        return node_of(call.keys[0])
+
+    async def _by_node(self, calls: Sequence[Call[Any]]) -> dict[Any, list[Numbered]]:
+        """The calls, each with its place, by the node that has their keys; None is the only or no one."""
+        nodes: dict[Any, list[Numbered]] = {}
+        for at, call in enumerate(calls):
+            node = None
+            if isinstance(self._client, RedisCluster):
+                try:
+                    node = await self._node_of(self._client, call)
+                except RedisError as error:
+                    node = unavailable(error)
+            nodes.setdefault(node, []).append((at, call))
+        return nodes
+
+    async def _ask_many(self, node: Any, part: list[Numbered]) -> Sequence[object]:
+        if isinstance(node, TollkeeperError):
+            return [node] * len(part)
+        pipeline = self._client.pipeline(transaction=False)
+        target = {} if node is None else {"target_nodes": node}
+        add: Callable[..., object] = pipeline.execute_command
+        for _, call in part:
+            add(*command_of(self._library, call), **target)
+        try:
+            return await pipeline.execute(raise_on_error=False)
+        except RedisError as error:
+            return [error] * len(part)
+
+    async def _settled(self, call: Call[A], raw: object) -> A | TollkeeperError:
+        """Asked again alone where that helps: for want of the functions, or of the keys at that node."""
+        if not isinstance(raw, RedisError):
+            return decoded(call, raw)
+        if not alone_may_do(raw):
+            return unavailable(raw)
+        try:
+            return await self.run(call)
+        except TollkeeperError as error:
+            return error
