@@ -66,7 +66,7 @@ def overspent(connection: Connection, *, period: Period) -> list[Overspent]:
     return sorted(found, key=lambda one: (-one.excess_nanos, one.whose))
 
 
-def _credits(number: int) -> Select[tuple[str, str, str, int, int]]:
+def _credits(number: int) -> Select[str, str, str, int, int]:
     return select(
         organization.c.organization,
         literal(WHOLE),
@@ -80,14 +80,14 @@ def _credits(number: int) -> Select[tuple[str, str, str, int, int]]:
     )
 
 
-def _own_caps(number: int, period: Period) -> Select[tuple[str, str, str, int, int]]:
+def _own_caps(number: int, period: Period) -> Select[str, str, str, int, int]:
     """The caps of organizations and members: each has one row of what was spent."""
     return _capped(number, period).where(
         cap.c.scope.in_(("organization", "member")), cap.c.member == spent.c.member
     )
 
 
-def _default_caps(number: int, period: Period) -> Select[tuple[str, str, str, int, int]]:
+def _default_caps(number: int, period: Period) -> Select[str, str, str, int, int]:
     """Members without a cap of their own."""
     own = cap.alias()
     return _capped(number, period).where(
@@ -105,7 +105,7 @@ def _default_caps(number: int, period: Period) -> Select[tuple[str, str, str, in
     )
 
 
-def _capped(number: int, period: Period) -> Select[tuple[str, str, str, int, int]]:
+def _capped(number: int, period: Period) -> Select[str, str, str, int, int]:
     limit = case((spent.c.member == WHOLE, "organization_cap"), else_="member_cap")
     return (
         select(spent.c.organization, spent.c.member, limit, cap.c.cap_nanos, spent.c.charge_nanos)
