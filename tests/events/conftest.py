@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tollkeeper.events import organization as org
 from tollkeeper.events.codec import Event
 from tollkeeper.events.emitters import EmitterRetired, RetirementReason
-from tollkeeper.events.gate import AdmittingPolicy
+from tollkeeper.events.gate import AdmittingPolicy, DefaultGatePolicySet
 from tollkeeper.events.prices import PriceRow, PricesPublished
 from tollkeeper.events.registry import Schema, registry
 from tollkeeper.events.rules import (
@@ -163,6 +163,25 @@ def _caps(draw: st.DrawFn) -> org.SpendCapSet:
     )
 
 
+@st.composite
+def _policies(draw: st.DrawFn, kind: type[msgspec.Struct]) -> Any:
+    facts = draw(st.fixed_dictionaries(_fields(kind, "policy", "ceiling_nanos", "until")))
+    words = org.GatePolicySetting if kind is org.GatePolicySet else org.GatePolicy
+    policy = draw(st.sampled_from(get_args(words)))
+    ceiling_nanos = draw(st.integers(0, MAX_CAP_NANOS)) if policy == "open" else None
+    until = None if policy == "inherit" else draw(st.none() | _instants)
+    return kind(policy=policy, ceiling_nanos=ceiling_nanos, until=until, **facts)
+
+
+def _thresholds() -> st.SearchStrategy[Any]:
+    percents = st.sets(st.integers(1, 100), max_size=org.MAX_THRESHOLDS).map(sorted)
+    rows = percents.map(lambda rising: tuple(org.Threshold(cap_percent=one) for one in rising))
+    fields = _fields(org.ThresholdsSet, "cap_thresholds", "credits_low_percent")
+    return st.builds(
+        org.ThresholdsSet, cap_thresholds=rows, credits_low_percent=st.integers(0, 100), **fields
+    )
+
+
 def _price_rows() -> st.SearchStrategy[tuple[PriceRow, ...]]:
     rows = st.builds(PriceRow, **_fields(PriceRow))
     return st.lists(rows, min_size=1, max_size=4, unique_by=_row_key).map(tuple)
@@ -175,6 +194,10 @@ def _row_key(row: PriceRow) -> tuple[str, str, str, str, int]:
 def _events_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     if kind is org.SpendCapSet:
         return _caps()
+    if kind in (org.GatePolicySet, DefaultGatePolicySet):
+        return _policies(kind)
+    if kind is org.ThresholdsSet:
+        return _thresholds()
     if kind is PricesPublished:
         return st.builds(kind, prices=_price_rows(), **_fields(kind, "prices"))
     if kind is EmitterRetired:

@@ -16,7 +16,7 @@ from tollkeeper.events import organization as org
 from tollkeeper.events import usage_rules
 from tollkeeper.events.codec import Event, decode, encode
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted, RetirementReason
-from tollkeeper.events.gate import CallAdmitted, LimitReached
+from tollkeeper.events.gate import CallAdmitted, DefaultGatePolicySet, LimitReached
 from tollkeeper.events.prices import PriceRow, PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.rules import MAX_INSTANT, MAX_REQUEST_PICOS, MIN_INSTANT, check_event
@@ -93,6 +93,12 @@ LIMITS: list[tuple[type, str, list[Any], list[Any]]] = [
     (PricesWithdrawn, "publication_id", ["p" * 128], ["", "p" * 129]),
     (QuarantineReleased, "letter_partition", [0, 1, 2**31 - 1], [-1, 2**31]),
     (QuarantineReleased, "letter_offset", [0, 1, 2**63 - 1], [-1]),
+    (org.ThresholdsSet, "credits_low_percent", [0, 1, 100], [-1, 101]),
+    (org.GatePolicySet, "policy", ["open"], ["closed", "observe", "inherit", "", "ajar"]),
+    (org.GatePolicySet, "ceiling_nanos", [0, 1, MAX_CAP_NANOS], [-1, MAX_CAP_NANOS + 1, None]),
+    (org.GatePolicySet, "until", [None, MIN_INSTANT], [MIN_INSTANT - 1, MAX_INSTANT]),
+    (DefaultGatePolicySet, "policy", ["closed", "observe"], ["open", "inherit", ""]),
+    (DefaultGatePolicySet, "version", [1, 2**62], [0, 2**62 + 1]),
     (LimitReached, "limit", ["member_cap", "c" * 64], ["", "c" * 65, "Member", "a b", "a/b"]),
     (
         LimitReached,
@@ -119,7 +125,7 @@ LIMITS: list[tuple[type, str, list[Any], list[Any]]] = [
     (EmitterRetired, "reason", sorted(get_args(RetirementReason)), ["", "Closed", "dead"]),
 ]
 # Where fields have to fit together, the error may name the other one.
-PARTNERS = {"scope": "member", "setting": "cap_nanos"}
+PARTNERS = {"scope": "member", "setting": "cap_nanos", "policy": "ceiling_nanos"}
 
 
 @pytest.mark.parametrize(
@@ -269,6 +275,49 @@ def test_r15_a_price_may_be_zero_up_to_a_dollar_a_token(samples: Samples, picos:
     rows = (_row(input_picos=picos), _row(over_prompt_tokens=1, web_search_picos=MAX_REQUEST_PICOS))
     event = _changed(samples[PricesPublished], "prices", rows)
     assert decode(encode(event)) == event
+
+
+def _thresholds(*percents: int) -> tuple[org.Threshold, ...]:
+    return tuple(org.Threshold(cap_percent=percent) for percent in percents)
+
+
+@pytest.mark.parametrize("percents", [(), (1,), (100,), (75, 90, 100), tuple(range(81, 101))])
+def test_r26_thresholds_rise_from_1_to_100_per_cent(
+    samples: Samples, percents: tuple[int, ...]
+) -> None:
+    event = _changed(samples[org.ThresholdsSet], "cap_thresholds", _thresholds(*percents))
+    assert decode(encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("percents", "field"),
+    [
+        ((0,), "cap_thresholds[0].cap_percent"),
+        ((101,), "cap_thresholds[0].cap_percent"),
+        ((75, 75), "cap_thresholds[1]"),
+        ((90, 75), "cap_thresholds[1]"),
+        (tuple(range(1, 22)), "cap_thresholds"),
+    ],
+)
+def test_r26_other_thresholds_are_refused_by_place(
+    samples: Samples, forge: Forge, percents: tuple[int, ...], field: str
+) -> None:
+    sample = samples[org.ThresholdsSet]
+    rows = _thresholds(*percents)
+    with pytest.raises(InvalidEvent) as written:
+        encode(_changed(sample, "cap_thresholds", rows))
+    with pytest.raises(InvalidEvent) as read:
+        decode(forge(sample, cap_thresholds=msgspec.to_builtins(rows)))
+    assert written.value.field == read.value.field == field
+
+
+def test_a_policy_that_is_inherited_has_no_end(samples: Samples) -> None:
+    inherited = msgspec.structs.replace(
+        samples[org.GatePolicySet], policy="inherit", ceiling_nanos=None
+    )
+    with pytest.raises(InvalidEvent, match="until"):
+        encode(inherited)
+    assert encode(msgspec.structs.replace(inherited, until=None))
 
 
 _STRINGS = st.sampled_from(

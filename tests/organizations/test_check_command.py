@@ -15,7 +15,9 @@ from tollkeeper.organizations.commands import (
     OpenOrganization,
     RemoveMember,
     SetCap,
+    SetGatePolicy,
     SetRole,
+    SetThresholds,
     TransferOwnership,
     VoidCredits,
 )
@@ -28,6 +30,10 @@ def cap(**fields: Any) -> SetCap:
     return SetCap(
         **{"organization": "acme", "scope": "organization", "setting": "unlimited", **fields}
     )
+
+
+def policy(**fields: Any) -> SetGatePolicy:
+    return SetGatePolicy(**{"organization": "acme", "policy": "closed", **fields})
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,16 @@ def cap(**fields: Any) -> SetCap:
         (cap(cap_nanos=1), "cap_nanos"),
         (cap(setting="capped", cap_nanos="5"), "cap_nanos"),
         (cap(setting="capped", cap_nanos=1.5), "cap_nanos"),
+        (SetThresholds(organization="acme", cap_percents=(0,)), "cap_percents"),
+        (SetThresholds(organization="acme", cap_percents=(101,)), "cap_percents"),
+        (SetThresholds(organization="acme", cap_percents=tuple(range(1, 22))), "cap_percents"),
+        (SetThresholds(organization="acme", credits_low_percent=101), "credits_low_percent"),
+        (SetThresholds(organization="acme", credits_low_percent=-1), "credits_low_percent"),
+        (policy(policy="open"), "ceiling_nanos"),
+        (policy(policy="closed", ceiling_nanos=1), "ceiling_nanos"),
+        (policy(policy="open", ceiling_nanos=-1), "ceiling_nanos"),
+        (policy(policy="observe", until=1), "until"),
+        (policy(policy="inherit", until=1_793_880_000_000_000), "until"),
     ],
 )
 def test_a_malformed_command_is_refused_by_its_field(command: Command, field: str) -> None:

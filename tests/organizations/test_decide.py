@@ -10,6 +10,7 @@ from tollkeeper.errors import BrokenInvariant
 from tollkeeper.events.organization import (
     CreditsPurchased,
     CreditsVoided,
+    GatePolicySet,
     MemberAdded,
     MemberRemoved,
     OrganizationEvent,
@@ -18,6 +19,7 @@ from tollkeeper.events.organization import (
     Role,
     RoleChanged,
     SpendCapSet,
+    ThresholdsSet,
 )
 from tollkeeper.events.refusal import Reason, Refusal
 from tollkeeper.money.amounts import MAX_CAP_NANOS
@@ -28,7 +30,9 @@ from tollkeeper.organizations.commands import (
     OpenOrganization,
     RemoveMember,
     SetCap,
+    SetGatePolicy,
     SetRole,
+    SetThresholds,
     TransferOwnership,
     VoidCredits,
 )
@@ -104,6 +108,16 @@ MAY: list[tuple[str, Command, set[str]]] = [
         "cap a member",
         SetCap(organization="acme", scope="member", member="max", setting="unlimited"),
         OWNERS,
+    ),
+    (
+        "configure notifications",
+        SetThresholds(organization="acme", credits_low_percent=5),
+        OWNERS,
+    ),
+    (
+        "set the gate's policy",
+        SetGatePolicy(organization="acme", policy="observe"),
+        {"operator"},
     ),
 ]
 
@@ -297,6 +311,34 @@ def test_r24_a_refusal_names_every_reason(acme: OrganizationState) -> None:
     assert [one.reason for one in outcome.reasons] == ["role", "credits"]
 
 
+def test_r26_thresholds_are_sorted_once_each_and_what_is_left_out_stays(
+    acme: OrganizationState,
+) -> None:
+    assert (acme.cap_percents, acme.credits_low_percent) == ((75, 90, 100), 10)
+    event = decided(acme, SetThresholds(organization="acme", cap_percents=(100, 50, 50)))
+    assert isinstance(event, ThresholdsSet)
+    assert [one.cap_percent for one in event.cap_thresholds] == [50, 100]
+    assert event.credits_low_percent == 10
+    low = after(evolve(acme, event), SetThresholds(organization="acme", credits_low_percent=0))
+    assert (low.cap_percents, low.credits_low_percent) == ((50, 100), 0)
+    none = after(low, SetThresholds(organization="acme", cap_percents=()))
+    assert (none.cap_percents, none.credits_low_percent) == ((), 0)
+
+
+@pytest.mark.parametrize(("until", "is_allowed"), [(NOW - 1, False), (NOW, False), (NOW + 1, True)])
+def test_a_policy_ends_after_it_begins(
+    acme: OrganizationState, until: int, is_allowed: bool
+) -> None:
+    command = SetGatePolicy(organization="acme", policy="open", ceiling_nanos=5, until=until)
+    event = decided(acme, command)
+    if is_allowed:
+        assert isinstance(event, GatePolicySet)
+        assert evolve(acme, event).gate_policy == event
+        assert (event.policy, event.ceiling_nanos, event.until) == ("open", 5, until)
+    else:
+        assert event.reason == "until"
+
+
 @pytest.mark.parametrize("version", [1, 2, 4])
 def test_events_follow_each_other_without_a_gap(version: int) -> None:
     opened = OpenOrganization(organization="acme", plan="enterprise_self_serve", owner="pia")
@@ -338,6 +380,8 @@ def _one_of_each() -> list[object]:
         BuyCredits(organization="acme", credit_nanos=1),
         VoidCredits(organization="acme", purchase_id="purchase-6", reason="wrong"),
         SetCap(organization="acme", scope="member_default", setting="capped", cap_nanos=1),
+        SetThresholds(organization="acme", cap_percents=(50,)),
+        SetGatePolicy(organization="acme", policy="observe"),
     ):
         kinds.append(decided(state, command))
         state = after(state, command)

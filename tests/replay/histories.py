@@ -12,12 +12,15 @@ from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.tables import PROJECTIONS
 from tollkeeper.log.port import Outgoing
 from tollkeeper.metering.usage import Usage
+from tollkeeper.operations.policies import DefaultPolicy, PolicyCommands
 from tollkeeper.organizations.commands import (
     AddMember,
     BuyCredits,
     OpenOrganization,
     RemoveMember,
     SetCap,
+    SetGatePolicy,
+    SetThresholds,
     VoidCredits,
 )
 from tollkeeper.outbox.database import reading
@@ -51,6 +54,16 @@ def fill(app: App) -> None:
         )
     homes.handle(
         app, VoidCredits(organization="org-002", purchase_id="purchase-2", reason="by mistake")
+    )
+    homes.handle(
+        app,
+        SetThresholds(organization="org-001", cap_percents=(1, 50)),
+        SetGatePolicy(
+            organization="org-001", policy="open", ceiling_nanos=1, until=ENDING_AT + 10**15
+        ),
+    )
+    PolicyCommands(app.desk).set_default(
+        DefaultPolicy(policy="observe"), actor="operator", command_id="default"
     )
     homes.emit(app, load())
     homes.emit(

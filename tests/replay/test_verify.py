@@ -18,7 +18,8 @@ from support.stores import Store
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import LogDiverged, LogGap
 from tollkeeper.events.codec import encode
-from tollkeeper.ledger.tables import NOT_FOLDED, PROJECTIONS, consumer_offset
+from tollkeeper.ledger.columns import NOT_FOLDED
+from tollkeeper.ledger.tables import PROJECTIONS, consumer_offset
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.outbox.database import reading
 from tollkeeper.replay.comparing import differences

@@ -1,8 +1,4 @@
-"""Publishing and withdrawing prices: one fact, decided once, written to every partition of the log.
-
-Each partition's stream is a beginning of the longest one: a command that finds a shorter one (SQL was
-lost before the relay was done) first brings the facts that it lacks, as they stand on the others.
-"""
+"""Publishing and withdrawing prices: one fact, decided once, written to every partition of the log."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
-from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from tollkeeper.errors import BrokenInvariant
@@ -19,6 +14,7 @@ from tollkeeper.events.ids import check_id
 from tollkeeper.events.organization import OPERATOR
 from tollkeeper.events.prices import PriceEvent, PricesPublished, PricesWithdrawn
 from tollkeeper.events.refusal import Reason, Refusal
+from tollkeeper.operations.everywhere import Everywhere
 from tollkeeper.outbox.database import reading, writing
 from tollkeeper.outbox.deciding import Ask, CommandDesk, Decision, Done, Outcome, used_before
 from tollkeeper.outbox.store import (
@@ -26,7 +22,6 @@ from tollkeeper.outbox.store import (
     VersionTaken,
     append_decided,
     count_waiting,
-    newest_versions,
     read_stream,
 )
 from tollkeeper.outbox.streams import prices_stream
@@ -46,6 +41,7 @@ class PriceCommands:
 
     def __init__(self, desk: CommandDesk) -> None:
         self._desk = desk
+        self._everywhere = Everywhere(desk.log.partition_count, prices_stream)
 
     def publish(self, proposal: Proposal, *, actor: str, command_id: str) -> Outcome:
         """Publish prices: Done when every partition has them, Pending when some still wait.
@@ -95,7 +91,7 @@ class PriceCommands:
         with reading(self._desk.engine) as connection:
             known = {one.publication_id for one in known_publications(connection)}
             waits = count_waiting(connection, stream_prefix=prices_stream_prefix())
-            is_complete = len(set(self._versions(connection))) == 1
+            is_complete = self._everywhere.is_complete(connection)
         proposals = [
             one for one in built_in_proposals() if waits or one.publication_id not in known
         ]
@@ -105,7 +101,8 @@ class PriceCommands:
             return []  # SQL was set back: what was published is still to be folded
         if not is_complete:
             with suppress(VersionTaken), writing(self._desk.engine) as connection:
-                append_decided(connection, self._lacking(connection, self._longest(connection)))
+                longest = self._everywhere.longest(connection)
+                append_decided(connection, self._everywhere.lacking(connection, longest))
         outcomes: list[Outcome] = []
         for proposal in proposals:
             outcome = self.publish(
@@ -127,8 +124,8 @@ class PriceCommands:
         check_id("command_id", command_id)
 
         def decide(connection: Connection, now: int) -> Decision | Refusal:
-            stream = self._longest(connection)
-            lacking = self._lacking(connection, stream)
+            stream = self._everywhere.longest(connection)
+            lacking = self._everywhere.lacking(connection, stream)
             for row in stream:
                 if row.command_id == command_id:  # the remembered answer went with a lost database
                     first = decode(row.value)
@@ -139,44 +136,12 @@ class PriceCommands:
             if refusal is not None:
                 return refusal
             decided = event(now)
-            return Decision(
-                [*lacking, *self._everywhere(decided, len(stream) + 1)], self._answer(decided)
+            rows = self._everywhere.rows(
+                encode(decided), len(stream) + 1, command_id=command_id, now=now
             )
+            return Decision([*lacking, *rows], self._answer(decided))
 
-        return self._desk.handle(Ask(SCOPE, command_id, content, prices_stream_prefix()), decide)
-
-    def _everywhere(self, event: PriceEvent, version: int) -> list[Decided]:
-        value = encode(event)
-        return [
-            Decided(
-                stream=prices_stream(partition),
-                version=version,
-                log_partition=partition,
-                record_key=None,
-                value=value,
-                command_id=event.command_id,
-                decided_at=event.occurred_at,
-            )
-            for partition in range(self._desk.log.partition_count)
-        ]
-
-    def _lacking(self, connection: Connection, stream: Sequence[Decided]) -> list[Decided]:
-        """What the longest stream has and other partitions lack, as rows for those."""
-        return [
-            replace(row, stream=prices_stream(partition), log_partition=partition, log_offset=None)
-            for partition, version in enumerate(self._versions(connection))
-            for row in stream[version:]
-        ]
-
-    def _longest(self, connection: Connection) -> list[Decided]:
-        versions = self._versions(connection)
-        return read_stream(connection, prices_stream(versions.index(max(versions))))
-
-    def _versions(self, connection: Connection) -> list[int]:
-        """The newest version of each partition's stream."""
-        streams = [prices_stream(number) for number in range(self._desk.log.partition_count)]
-        found = newest_versions(connection, streams)
-        return [found.get(stream, 0) for stream in streams]
+        return self._desk.handle(Ask(SCOPE, command_id, content, self._everywhere.prefix), decide)
 
     def _answer(self, event: Event) -> dict[str, object]:
         if not isinstance(event, PriceEvent):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tollkeeper.events.organization import CapScope, CapSetting, Channel, Role
+from tollkeeper.events.organization import CapScope, CapSetting, Channel, GatePolicySetting, Role
 
 
 class OrganizationCommand(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -69,6 +69,21 @@ class SetCap(OrganizationCommand, frozen=True, kw_only=True, tag=True):
     cap_nanos: int | None = None
 
 
+class SetThresholds(OrganizationCommand, frozen=True, kw_only=True, tag=True):
+    """Say when to be notified (RULES R26), in whole per cent; None leaves that part as it is."""
+
+    cap_percents: tuple[int, ...] | None = None
+    credits_low_percent: int | None = None
+
+
+class SetGatePolicy(OrganizationCommand, frozen=True, kw_only=True, tag=True):
+    """Say what becomes of calls that the gate refuses or can't know; see `GatePolicySet`."""
+
+    policy: GatePolicySetting
+    ceiling_nanos: int | None = None
+    until: int | None = None
+
+
 Command = (
     OpenOrganization
     | AddMember
@@ -78,6 +93,8 @@ Command = (
     | BuyCredits
     | VoidCredits
     | SetCap
+    | SetThresholds
+    | SetGatePolicy
 )
 
 

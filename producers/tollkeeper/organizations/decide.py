@@ -15,6 +15,7 @@ from tollkeeper.events.organization import (
     Channel,
     CreditsPurchased,
     CreditsVoided,
+    GatePolicySet,
     MemberAdded,
     MemberRemoved,
     OrganizationEvent,
@@ -23,6 +24,8 @@ from tollkeeper.events.organization import (
     Role,
     RoleChanged,
     SpendCapSet,
+    Threshold,
+    ThresholdsSet,
 )
 from tollkeeper.events.refusal import Reason, Refusal
 from tollkeeper.money.amounts import MAX_CAP_NANOS, MAX_NANOS, nanos_to_usd
@@ -35,7 +38,9 @@ from tollkeeper.organizations.commands import (
     OpenOrganization,
     RemoveMember,
     SetCap,
+    SetGatePolicy,
     SetRole,
+    SetThresholds,
     TransferOwnership,
     VoidCredits,
 )
@@ -148,7 +153,9 @@ def _decide_open(
     | TransferOwnership
     | BuyCredits
     | VoidCredits
-    | SetCap,
+    | SetCap
+    | SetThresholds
+    | SetGatePolicy,
     state: OrganizationState,
     terms: Terms,
 ) -> Decision:
@@ -167,6 +174,10 @@ def _decide_open(
             return _void(command, state, terms)
         case SetCap():
             return _set_cap(command, state, terms)
+        case SetThresholds():
+            return _set_thresholds(command, state, terms)
+        case SetGatePolicy():
+            return _set_gate_policy(command, state, terms)
         case _:
             assert_never(command)
 
@@ -290,6 +301,36 @@ def _set_cap(command: SetCap, state: OrganizationState, terms: Terms) -> Decisio
         setting=command.setting,
         member=command.member,
         cap_nanos=command.cap_nanos,
+    )
+
+
+def _set_thresholds(command: SetThresholds, state: OrganizationState, terms: Terms) -> Decision:
+    denied = _unless(terms, state, refusals.OWNERS, "configure notifications")
+    if denied:
+        return denied
+    percents = state.cap_percents if command.cap_percents is None else command.cap_percents
+    low = command.credits_low_percent
+    return ThresholdsSet(
+        **_fact(state, terms),
+        cap_thresholds=tuple(Threshold(cap_percent=one) for one in sorted(set(percents))),
+        credits_low_percent=state.credits_low_percent if low is None else low,
+    )
+
+
+def _set_gate_policy(command: SetGatePolicy, state: OrganizationState, terms: Terms) -> Decision:
+    """Decision: the operator only, whose money it is that a call costs which no limit has admitted."""
+    denied = _unless(terms, state, refusals.OPERATOR_ONLY, "set the gate's policy")
+    if denied:
+        return denied
+    if command.until is not None and command.until <= terms.now:
+        message = "the policy would end before it begins"
+        step = "give a time to come, or leave --until out"
+        return (refusals.other("until", "gate policy", message, step),)
+    return GatePolicySet(
+        **_fact(state, terms),
+        policy=command.policy,
+        ceiling_nanos=command.ceiling_nanos,
+        until=command.until,
     )
 
 

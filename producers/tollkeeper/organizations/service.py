@@ -10,9 +10,11 @@ from tollkeeper.errors import BrokenInvariant, InvalidInput
 from tollkeeper.events.codec import decode, encode
 from tollkeeper.events.display import as_document
 from tollkeeper.events.ids import check_id, check_organization
-from tollkeeper.events.organization import OrganizationEvent, OrganizationFact
+from tollkeeper.events.organization import MAX_THRESHOLDS, OrganizationEvent, OrganizationFact
 from tollkeeper.events.refusal import Refusal
+from tollkeeper.events.rules import integer, optional_instant
 from tollkeeper.log.partitioner import partition_for
+from tollkeeper.money.amounts import MAX_CAP_NANOS
 from tollkeeper.organizations.commands import (
     AddMember,
     BuyCredits,
@@ -21,7 +23,9 @@ from tollkeeper.organizations.commands import (
     OpenOrganization,
     RemoveMember,
     SetCap,
+    SetGatePolicy,
     SetRole,
+    SetThresholds,
     TransferOwnership,
     VoidCredits,
 )
@@ -107,6 +111,10 @@ def check_command(command: Command, context: CommandContext) -> None:
             check_id("purchase_id", command.purchase_id)
         case SetCap():
             _check_cap(command)
+        case SetThresholds():
+            _check_thresholds(command)
+        case SetGatePolicy():
+            _check_gate_policy(command)
         case BuyCredits():
             _check_integer("credit_nanos", command.credit_nanos)
 
@@ -120,6 +128,26 @@ def _check_cap(command: SetCap) -> None:
         _check_integer("cap_nanos", command.cap_nanos)
     if command.member is not None:
         check_id("member", command.member)
+
+
+def _check_thresholds(command: SetThresholds) -> None:
+    percents = command.cap_percents or ()
+    if len(set(percents)) > MAX_THRESHOLDS:
+        raise InvalidInput("cap_percents", f"must be at most {MAX_THRESHOLDS}")
+    for percent in percents:
+        integer(1, 100)("cap_percents", percent)
+    if command.credits_low_percent is not None:
+        integer(0, 100)("credits_low_percent", command.credits_low_percent)
+
+
+def _check_gate_policy(command: SetGatePolicy) -> None:
+    if (command.ceiling_nanos is not None) != (command.policy == "open"):
+        raise InvalidInput("ceiling_nanos", "must be given exactly for the policy open")
+    if command.policy == "inherit" and command.until is not None:
+        raise InvalidInput("until", "must not be given for a policy that is inherited")
+    if command.ceiling_nanos is not None:
+        integer(0, MAX_CAP_NANOS)("ceiling_nanos", command.ceiling_nanos)
+    optional_instant("until", command.until)
 
 
 def _check_integer(field: str, value: object) -> None:

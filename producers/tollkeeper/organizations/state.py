@@ -8,9 +8,12 @@ import msgspec
 
 from tollkeeper.errors import BrokenInvariant
 from tollkeeper.events.organization import (
+    DEFAULT_CAP_PERCENTS,
+    DEFAULT_CREDITS_LOW_PERCENT,
     CapScope,
     CreditsPurchased,
     CreditsVoided,
+    GatePolicySet,
     MemberAdded,
     MemberRemoved,
     OrganizationEvent,
@@ -19,6 +22,7 @@ from tollkeeper.events.organization import (
     Role,
     RoleChanged,
     SpendCapSet,
+    ThresholdsSet,
 )
 
 
@@ -48,6 +52,9 @@ class OrganizationState(msgspec.Struct, frozen=True, kw_only=True):
     members: dict[str, Role]
     purchases: dict[str, Purchase]
     caps: dict[tuple[CapScope, str], Cap]
+    cap_percents: tuple[int, ...] = DEFAULT_CAP_PERCENTS
+    credits_low_percent: int = DEFAULT_CREDITS_LOW_PERCENT
+    gate_policy: GatePolicySet | None = None
 
     @property
     def purchased_nanos(self) -> int:
@@ -108,5 +115,11 @@ def _apply(state: OrganizationState, event: OrganizationEvent) -> OrganizationSt
         case SpendCapSet():
             cap = Cap(event.setting, event.cap_nanos)
             return replace(state, caps={**state.caps, (event.scope, event.member or ""): cap})
+        case ThresholdsSet():
+            percents = tuple(one.cap_percent for one in event.cap_thresholds)
+            low = event.credits_low_percent
+            return replace(state, cap_percents=percents, credits_low_percent=low)
+        case GatePolicySet():
+            return replace(state, gate_policy=event)
         case _:
             assert_never(event)

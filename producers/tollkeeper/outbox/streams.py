@@ -16,3 +16,8 @@ def prices_stream(partition: int) -> str:
 def quarantine_stream(partition: int, offset: int) -> str:
     """What was decided about the dead letter that stands at this place of the log."""
     return f"quarantine/{partition}/{offset}"
+
+
+def policies_stream(partition: int) -> str:
+    """The gate's default policies on one partition; every partition has the same ones."""
+    return f"policies/{partition}"

@@ -11,15 +11,16 @@ from functools import partial
 import msgspec
 
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
+from tollkeeper.events.gate import DefaultGatePolicySet
 from tollkeeper.events.organization import (
     CreditsPurchased,
     CreditsVoided,
     MemberAdded,
     MemberRemoved,
+    OrganizationFact,
     OrganizationOpened,
     OwnershipTransferred,
     RoleChanged,
-    SpendCapSet,
 )
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.usage import UsageRecorded
@@ -28,6 +29,7 @@ from tollkeeper.ledger.batch import Taken, decode_outcome
 from tollkeeper.ledger.continuity import record_hash
 from tollkeeper.ledger.fold import Fold, Outcome
 from tollkeeper.ledger.port import LedgerTransaction, Move, Position
+from tollkeeper.ledger.rows import EVERYBODY
 from tollkeeper.ledger.view import View, Wanted
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import LogRecord
@@ -119,18 +121,11 @@ def _want_other(wanted: Wanted, partition: int, outcome: Outcome) -> None:
     match outcome:
         case EmitterStarted() | EmitterRetired():
             wanted.emitters.add((partition, outcome.emitter))
+        case DefaultGatePolicySet():
+            wanted.policies.add((EVERYBODY, partition))
         case QuarantineReleased() | QuarantineDiscarded():
             wanted.letters.add((outcome.letter_partition, outcome.letter_offset))
-        case (
-            OrganizationOpened()
-            | MemberAdded()
-            | MemberRemoved()
-            | RoleChanged()
-            | OwnershipTransferred()
-            | CreditsPurchased()
-            | CreditsVoided()
-            | SpendCapSet()
-        ):
+        case OrganizationFact():
             wanted.organizations.add(outcome.organization)
             wanted.decided.add((organization_stream(outcome.organization), outcome.version))
             _want_detail(wanted, outcome)

@@ -16,7 +16,7 @@ from tollkeeper.errors import BrokenInvariant, InvalidInput, Undecodable
 from tollkeeper.events.business_hash import business_hash, values_hash
 from tollkeeper.events.codec import Event
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
-from tollkeeper.events.gate import CallAdmitted, LimitReached
+from tollkeeper.events.gate import CallAdmitted, DefaultGatePolicySet, LimitReached
 from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.quarantined import Cause
@@ -31,7 +31,7 @@ from tollkeeper.ledger.chargeable import (
 )
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, fact_term
 from tollkeeper.ledger.fold_emitters import fold_emitter
-from tollkeeper.ledger.fold_operator import fold_prices, note_decision
+from tollkeeper.ledger.fold_operator import fold_default_policy, fold_prices, note_decision
 from tollkeeper.ledger.fold_organization import OrganizationFold
 from tollkeeper.ledger.fold_reported import fold_report
 from tollkeeper.ledger.letters import (
@@ -203,6 +203,9 @@ class Fold:
                 problem = fold_prices(self.view, self.changes, record, outcome)
             case EmitterStarted() | EmitterRetired():
                 fold_emitter(self.view, self.changes, record, outcome)
+                problem = None
+            case DefaultGatePolicySet():
+                fold_default_policy(self.view, self.changes, record, outcome)
                 problem = None
             case QuarantineReleased() | QuarantineDiscarded():
                 problem = self._decide_letter(record, outcome)

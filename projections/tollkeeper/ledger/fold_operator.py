@@ -1,17 +1,18 @@
-"""Folding what the platform's operator decided: prices, and the fate of dead letters. Pure."""
+"""Folding what the platform's operator decided: prices, policies, and the fate of dead letters. Pure."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
+from tollkeeper.events.gate import DefaultGatePolicySet
 from tollkeeper.events.prices import PriceEvent, PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineEvent
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.ledger.letters import Problem
-from tollkeeper.ledger.rows import DecidedRow, PublicationRow
+from tollkeeper.ledger.rows import EVERYBODY, DecidedRow, PolicyRow, PublicationRow
 from tollkeeper.ledger.view import Changes, View
 from tollkeeper.log.port import LogRecord
-from tollkeeper.outbox.streams import prices_stream, quarantine_stream
+from tollkeeper.outbox.streams import policies_stream, prices_stream, quarantine_stream
 
 
 def fold_prices(
@@ -59,6 +60,26 @@ def fold_prices(
     return None
 
 
+def fold_default_policy(
+    view: View, changes: Changes, record: LogRecord, event: DefaultGatePolicySet
+) -> None:
+    """Take the partition's newest default policy; one that was taken before, or an older one, is ignored."""
+    _note(changes, policies_stream(record.partition), record, event)
+    key = (EVERYBODY, record.partition)
+    known = view.policies.get(key)
+    if known is not None and known.version >= event.version:
+        return
+    view.policies[key] = changes.policies[key] = PolicyRow(
+        *key,
+        event.policy,
+        event.ceiling_nanos,
+        event.until,
+        event.version,
+        event.actor,
+        event.occurred_at,
+    )
+
+
 def note_decision(changes: Changes, record: LogRecord, event: QuarantineEvent) -> None:
     """Keep the decision for the write side, which may lack it after a restore."""
     stream = quarantine_stream(event.letter_partition, event.letter_offset)
@@ -66,7 +87,10 @@ def note_decision(changes: Changes, record: LogRecord, event: QuarantineEvent) -
 
 
 def _note(
-    changes: Changes, stream: str, record: LogRecord, event: PriceEvent | QuarantineEvent
+    changes: Changes,
+    stream: str,
+    record: LogRecord,
+    event: PriceEvent | QuarantineEvent | DefaultGatePolicySet,
 ) -> None:
     changes.decided.append(
         DecidedRow(

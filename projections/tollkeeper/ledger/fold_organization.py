@@ -9,6 +9,7 @@ import msgspec
 from tollkeeper.events.organization import (
     CreditsPurchased,
     CreditsVoided,
+    GatePolicySet,
     MemberAdded,
     MemberRemoved,
     OrganizationEvent,
@@ -16,11 +17,12 @@ from tollkeeper.events.organization import (
     OwnershipTransferred,
     RoleChanged,
     SpendCapSet,
+    ThresholdsSet,
 )
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, fact_term
 from tollkeeper.ledger.letters import Problem
-from tollkeeper.ledger.rows import CapRow, CreditRow, DecidedRow, MemberRow
+from tollkeeper.ledger.rows import CapRow, CreditRow, DecidedRow, MemberRow, PolicyRow
 from tollkeeper.ledger.view import Changes, OrganizationTotals, View
 from tollkeeper.log.port import LogRecord
 from tollkeeper.money.amounts import MAX_NANOS
@@ -126,6 +128,11 @@ class OrganizationFold:
                 return self._void(totals, event)
             case SpendCapSet():
                 return self._cap(event)
+            case GatePolicySet():
+                self._policy(totals, event)
+                return None
+            case ThresholdsSet():
+                return None
             case _:
                 assert_never(event)
 
@@ -206,6 +213,19 @@ class OrganizationFold:
         )
         self._changes.caps[row.organization, row.scope, row.member] = row
         return None
+
+    def _policy(self, totals: OrganizationTotals, event: GatePolicySet) -> None:
+        row = PolicyRow(
+            event.organization,
+            totals.log_partition,
+            event.policy,
+            event.ceiling_nanos,
+            event.until,
+            event.version,
+            event.actor,
+            event.occurred_at,
+        )
+        self._changes.policies[row.organization, row.log_partition] = row
 
 
 def _impossible(field: str, detail: str) -> Problem:

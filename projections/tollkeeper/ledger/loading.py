@@ -15,6 +15,7 @@ from tollkeeper.events.codec import decode
 from tollkeeper.events.prices import PricesPublished
 from tollkeeper.events.quarantined import Cause
 from tollkeeper.ledger.dialect import AnyRow, dialect_of
+from tollkeeper.ledger.gate_tables import gate_policy
 from tollkeeper.ledger.rows import (
     Counts,
     CreditRow,
@@ -23,6 +24,7 @@ from tollkeeper.ledger.rows import (
     LetterKey,
     MemberRow,
     Place,
+    PolicyRow,
     PublicationRow,
 )
 from tollkeeper.ledger.tables import (
@@ -66,6 +68,10 @@ def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
         connection, emitter, ("log_partition", "emitter"), wanted.emitters, generation
     ):
         view.emitters[row.log_partition, row.emitter] = _value(EmitterRow, row)
+    for row in by_keys(
+        connection, gate_policy, ("organization", "log_partition"), wanted.policies, generation
+    ):
+        view.policies[row.organization, row.log_partition] = _value(PolicyRow, row)
     _load_discarded(connection, generation, wanted, view)
     for row in by_keys(connection, decided_event, ("stream", "version"), wanted.decided):
         if row.log_offset is not None:

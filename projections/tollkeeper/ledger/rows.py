@@ -143,6 +143,23 @@ class EmitterRow(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+EVERYBODY = "*"
+"""Stands where an organization could stand: the policy of all that have none of their own."""
+
+
+class PolicyRow(msgspec.Struct, frozen=True):
+    """The newest gate policy of an organization, or one partition's default (EVERYBODY's)."""
+
+    organization: str
+    log_partition: int
+    policy: str
+    ceiling_nanos: int | None
+    until: int | None
+    version: int
+    actor: str
+    set_at: int
+
+
 class DecidedRow(msgspec.Struct, frozen=True):
     """An event as it stands on the log, for the write side that may lack it after a restore.
 

@@ -17,16 +17,14 @@ from sqlalchemy import (
 )
 
 from tollkeeper.events.usage import TOKEN_TYPES
+from tollkeeper.ledger.columns import NOT_FOLDED, int_key, key, projection
+from tollkeeper.ledger.gate_tables import gate_policy
 from tollkeeper.outbox.tables import Int64, Text, metadata
 
 COUNT_COLUMNS = tuple(
     f"{name}_requests" if name == "web_search" else f"{name}_tokens" for name in TOKEN_TYPES
 )
 NANOS_COLUMNS = tuple(f"{name}_nanos" for name in TOKEN_TYPES)
-
-
-NOT_FOLDED = "not_folded"
-"""Marks a column that isn't made of the log alone: folds of the same log may differ in it."""
 
 
 def _counts(nullable: bool = False) -> list[Column[int]]:
@@ -37,35 +35,10 @@ def _parts() -> list[Column[int]]:
     return [Column(name, Int64, nullable=False) for name in NANOS_COLUMNS]
 
 
-def _key(name: str) -> Column[str]:
-    return Column(name, Text, primary_key=True)
-
-
-def _int_key(name: str) -> Column[int]:
-    return Column(name, Int64, primary_key=True, autoincrement=False)
-
-
-def _projection(
-    name: str,
-    *columns: Column[int] | Column[str] | Column[bytes] | PrimaryKeyConstraint,
-    is_often_updated: bool = False,
-) -> Table:
-    """`is_often_updated` leaves room in PostgreSQL's pages, so that an update touches no index."""
-    return Table(
-        name,
-        metadata,
-        _int_key("generation"),
-        *columns,
-        postgresql_with={"fillfactor": 70} if is_often_updated else {},
-        sqlite_strict=True,
-        sqlite_with_rowid=False,
-    )
-
-
 generation = Table(
     "generation",
     metadata,
-    _int_key("generation"),
+    int_key("generation"),
     Column("status", Text, nullable=False),  # live | building | retired | dropped
     Column("created_at", Int64, nullable=False),
     sqlite_strict=True,
@@ -81,9 +54,9 @@ Index(
     postgresql_where=generation.c.status == "live",
 )
 
-consumer_offset = _projection(
+consumer_offset = projection(
     "consumer_offset",
-    _int_key("log_partition"),
+    int_key("log_partition"),
     Column("next_offset", Int64, nullable=False),
     Column("log_identity", Text, nullable=False),
     Column("last_record_hash", LargeBinary),
@@ -97,16 +70,16 @@ consumer_offset = _projection(
 restore_barrier = Table(
     "restore_barrier",
     metadata,
-    _int_key("log_partition"),
+    int_key("log_partition"),
     Column("end_offset", Int64, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 """After a restore of SQL: commands wait until the live fold has reached this offset."""
 
-organization = _projection(
+organization = projection(
     "organization",
-    _key("organization"),
+    key("organization"),
     Column("plan", Text, nullable=False),
     Column("channel", Text, nullable=False),
     Column("primary_owner", Text, nullable=False),
@@ -124,21 +97,21 @@ organization = _projection(
 )
 """Opened by OrganizationOpened; totals by every fold that touches the organization."""
 
-member = _projection(
+member = projection(
     "member",
-    _key("organization"),
-    _key("member"),
+    key("organization"),
+    key("member"),
     Column("role", Text, nullable=False),
     Column("added_at", Int64, nullable=False),
     Column("removed_at", Int64),
 )
 """Filled by OrganizationOpened, MemberAdded, MemberRemoved, RoleChanged, OwnershipTransferred."""
 
-cap = _projection(
+cap = projection(
     "cap",
-    _key("organization"),
-    _key("scope"),  # organization | member_default | member
-    _key("member"),  # empty unless the scope is member
+    key("organization"),
+    key("scope"),  # organization | member_default | member
+    key("member"),  # empty unless the scope is member
     Column("setting", Text, nullable=False),  # capped | unlimited | inherit
     Column("cap_nanos", Int64),
     Column("version", Int64, nullable=False),
@@ -146,10 +119,10 @@ cap = _projection(
 )
 """Filled by SpendCapSet; the newest setting of a scope."""
 
-credit = _projection(
+credit = projection(
     "credit",
-    _key("organization"),
-    _key("purchase_id"),
+    key("organization"),
+    key("purchase_id"),
     Column("credit_nanos", Int64, nullable=False),
     Column("purchased_at", Int64, nullable=False),
     Column("actor", Text, nullable=False),
@@ -160,7 +133,7 @@ credit = _projection(
 )
 """The credit ledger: filled by CreditsPurchased, closed by CreditsVoided."""
 
-charge = _projection(
+charge = projection(
     "charge",
     # First the usage event as it stands on the log, in its own order ...
     Column("event_id", Text, primary_key=True),
@@ -194,14 +167,14 @@ charge = _projection(
 )
 """One row a usage event, filled by UsageRecorded: dedupe, audit trail and source of every figure."""
 
-spend = _projection(
+spend = projection(
     "spend",
-    _key("organization"),
-    _int_key("period_start"),
-    _int_key("day"),  # UTC days since the epoch
-    _key("member"),
-    _key("surface"),
-    _key("model"),
+    key("organization"),
+    int_key("period_start"),
+    int_key("day"),  # UTC days since the epoch
+    key("member"),
+    key("surface"),
+    key("model"),
     Column("events", Int64, nullable=False),
     *_counts(),
     *_parts(),
@@ -209,20 +182,20 @@ spend = _projection(
 )
 """Charges summed by period, day, member, surface, model and (in columns) token type: UsageRecorded."""
 
-spent = _projection(
+spent = projection(
     "spent",
-    _key("organization"),
-    _int_key("period_start"),
-    _key("member"),  # empty for all of the organization
+    key("organization"),
+    int_key("period_start"),
+    key("member"),  # empty for all of the organization
     Column("charge_nanos", Int64, nullable=False),
     is_often_updated=True,
 )
 """What a cap is held against (RULES R19), all that a scope has spent in a period: UsageRecorded."""
 
-dead_letter = _projection(
+dead_letter = projection(
     "dead_letter",
-    _int_key("log_partition"),
-    _int_key("log_offset"),
+    int_key("log_partition"),
+    int_key("log_offset"),
     Column("cause", Text, nullable=False),  # events.quarantined.Cause
     Column("field", Text),
     Column("detail", Text, nullable=False),
@@ -282,10 +255,10 @@ def letters_in_status(number: int, status: str) -> tuple[ColumnElement[bool], ..
     )
 
 
-price_publication = _projection(
+price_publication = projection(
     "price_publication",
-    _int_key("log_partition"),
-    _key("publication_id"),
+    int_key("log_partition"),
+    key("publication_id"),
     Column("log_offset", Int64, nullable=False),
     Column("effective_from", Int64, nullable=False),
     Column("withdrawn_offset", Int64),
@@ -293,10 +266,10 @@ price_publication = _projection(
 )
 """The prices that a partition has seen: filled by PricesPublished, closed by PricesWithdrawn."""
 
-emitter = _projection(
+emitter = projection(
     "emitter",
-    _int_key("log_partition"),
-    _key("emitter"),
+    int_key("log_partition"),
+    key("emitter"),
     Column("started_offset", Int64),
     Column("started_at", Int64),
     Column("retired_offset", Int64),
@@ -309,7 +282,7 @@ emitter = _projection(
 gate_epoch = Table(
     "gate_epoch",
     metadata,
-    _key("tag"),  # of a primary of the gate, see gate.keys
+    key("tag"),  # of a primary of the gate, see gate.keys
     Column("epoch", Int64, nullable=False),
     Column("phase", Text, nullable=False),  # recovering | open
     Column("run_id", Text, nullable=False),
@@ -347,5 +320,6 @@ PROJECTIONS = (
     dead_letter,
     price_publication,
     emitter,
+    gate_policy,
 )
 """Every table that one generation of the fold fills, in the order in which a comparison reads them."""

@@ -16,13 +16,19 @@ from sqlalchemy import Connection, Engine, select
 
 from tollkeeper.errors import InvalidEvent, Undecodable, UnknownSchema
 from tollkeeper.events.codec import decode
+from tollkeeper.events.gate import DefaultGatePolicySet
 from tollkeeper.events.organization import OrganizationFact
 from tollkeeper.events.prices import PricesPublished, PricesWithdrawn
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
 from tollkeeper.events.registry import registry
 from tollkeeper.log.port import Log, LogRecord
 from tollkeeper.outbox.database import reading
-from tollkeeper.outbox.streams import organization_stream, prices_stream, quarantine_stream
+from tollkeeper.outbox.streams import (
+    organization_stream,
+    policies_stream,
+    prices_stream,
+    quarantine_stream,
+)
 from tollkeeper.outbox.tables import decided_event
 
 RECORDS_A_READ = 2_000
@@ -84,6 +90,8 @@ def _stream_of(record: LogRecord) -> str | None:
         return organization_stream(event.organization)
     if isinstance(event, PricesPublished | PricesWithdrawn):
         return prices_stream(record.partition)
+    if isinstance(event, DefaultGatePolicySet):
+        return policies_stream(record.partition)
     if isinstance(event, QuarantineReleased | QuarantineDiscarded):
         return quarantine_stream(event.letter_partition, event.letter_offset)
     return None

@@ -18,6 +18,7 @@ from tollkeeper.ledger.rows import (
     MemberRow,
     Place,
     PlainRow,
+    PolicyRow,
     PublicationRow,
 )
 from tollkeeper.rating.card import RateCard
@@ -61,6 +62,7 @@ class Wanted:
     purchases: set[tuple[str, str]] = field(default_factory=set)
     letters: set[Place] = field(default_factory=set)
     emitters: set[tuple[int, str]] = field(default_factory=set)
+    policies: set[tuple[str, int]] = field(default_factory=set)
     decided: set[tuple[str, int]] = field(default_factory=set)
 
 
@@ -77,6 +79,7 @@ class View:
     publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
     cards: dict[int, RateCard] = field(default_factory=dict)
     emitters: dict[tuple[int, str], EmitterRow] = field(default_factory=dict)
+    policies: dict[tuple[str, int], PolicyRow] = field(default_factory=dict)
     spent: dict[SpentKey, int] = field(default_factory=dict)
     """What was charged before this batch, nano-USD, of what it adds to; filled when it is settled."""
 
@@ -93,6 +96,7 @@ class Changes:
     letters: dict[Place, Letter] = field(default_factory=dict)
     publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
     emitters: dict[tuple[int, str], EmitterRow] = field(default_factory=dict)
+    policies: dict[tuple[str, int], PolicyRow] = field(default_factory=dict)
     decided: list[DecidedRow] = field(default_factory=list)
     spend: dict[SpendKey, tuple[int, ...]] = field(default_factory=dict)
     spent: dict[SpentKey, int] = field(default_factory=dict)

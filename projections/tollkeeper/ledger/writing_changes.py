@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from tollkeeper.errors import BrokenInvariant, StoreUnavailable
 from tollkeeper.ledger.dialect import dialect_of
+from tollkeeper.ledger.gate_tables import gate_policy
 from tollkeeper.ledger.rows import (
     CapRow,
     CreditRow,
@@ -21,6 +22,7 @@ from tollkeeper.ledger.rows import (
     EmitterRow,
     Letter,
     MemberRow,
+    PolicyRow,
     PublicationRow,
 )
 from tollkeeper.ledger.tables import (
@@ -40,7 +42,7 @@ from tollkeeper.outbox.tables import decided_event
 MAX_LOST_RACES = 50
 
 Key = TypeVar("Key", bound=tuple[object, ...])
-RowValue = MemberRow | CapRow | CreditRow | PublicationRow | EmitterRow
+RowValue = MemberRow | CapRow | CreditRow | PublicationRow | EmitterRow | PolicyRow
 
 
 def write_changes(connection: Connection, generation: int, changes: Changes, view: View) -> None:
@@ -54,6 +56,7 @@ def write_changes(connection: Connection, generation: int, changes: Changes, vie
     upsert(dead_letter, map(_letter_row, _sorted(changes.letters)))
     upsert(price_publication, _rows(changes.publications))
     upsert(emitter, _rows(changes.emitters))
+    upsert(gate_policy, _rows(changes.policies))
     _add_spend(connection, generation, changes)
     _set_spent(connection, generation, changes)
     # By stream, as the relay goes through them: two writers in two orders could block each other.

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import msgspec
 from sqlalchemy import Connection, Row, Select, Table, and_, func, or_, select
 
+from tollkeeper.ledger.columns import NOT_FOLDED
 from tollkeeper.ledger.tables import (
     NANOS_COLUMNS,
-    NOT_FOLDED,
     PROJECTIONS,
     charge,
     organization,

@@ -18,8 +18,8 @@ from fastavro import schemaless_reader, schemaless_writer
 from tollkeeper.errors import InvalidEvent, Undecodable, UnknownSchema
 from tollkeeper.events.business_hash import business_hash
 from tollkeeper.events.emitters import EmitterEvent
-from tollkeeper.events.gate import GateEvent
-from tollkeeper.events.organization import OrganizationEvent
+from tollkeeper.events.gate import DefaultGatePolicySet, GateEvent
+from tollkeeper.events.organization import OrganizationEvent, Threshold, ThresholdsSet
 from tollkeeper.events.prices import PriceEvent, PriceRow, PricesPublished
 from tollkeeper.events.quarantine import QuarantineEvent
 from tollkeeper.events.registry import AvroSchema, Registry, registry
@@ -29,7 +29,15 @@ from tollkeeper.events.usage_rules import usage_holds
 
 __all__ = ["MAX_BYTES", "MAX_EVENT_BYTES", "Event", "business_hash", "decode", "encode"]
 
-Event = UsageRecorded | OrganizationEvent | PriceEvent | QuarantineEvent | EmitterEvent | GateEvent
+Event = (
+    UsageRecorded
+    | OrganizationEvent
+    | PriceEvent
+    | QuarantineEvent
+    | EmitterEvent
+    | GateEvent
+    | DefaultGatePolicySet
+)
 
 MAX_EVENT_BYTES = 900 * 1024
 """No event is longer: Kafka takes 1 MB by default, with the batch around it."""
@@ -130,12 +138,21 @@ def _build_prices(values: Values) -> Event:
     return event
 
 
+def _build_thresholds(values: Values) -> Event:
+    values["cap_thresholds"] = tuple(Threshold(**row) for row in values["cap_thresholds"])
+    event = ThresholdsSet(**values)
+    check_event(event)
+    return event
+
+
 def _builder(kind: type, *, resolved: bool) -> Callable[[Values], Event]:
     # Between two schemas fastavro puts the fields that the writer lacked last: out of order.
     if kind is UsageRecorded and not resolved:
         return _build_usage
     if kind is PricesPublished:
         return _build_prices
+    if kind is ThresholdsSet:
+        return _build_thresholds
 
     def build(values: Values) -> Event:
         event: Event = kind(**values)

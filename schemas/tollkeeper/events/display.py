@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from tollkeeper.events.codec import Event
-from tollkeeper.events.rules import RULES, instant
+from tollkeeper.events.rules import RULES, instant, optional_instant
 from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.money.instants import format_instant
 
@@ -23,6 +23,8 @@ def as_document(event: Event) -> dict[str, object]:
     for name, value in msgspec.structs.asdict(event).items():
         if rules[name] is instant:
             document[name] = format_instant(value)
+        elif rules[name] is optional_instant:
+            document[name] = None if value is None else format_instant(value)
         elif name.endswith("_nanos"):
             document[name] = value
             twin = name.removesuffix("_nanos") + "_usd"

@@ -1,6 +1,6 @@
-"""Facts that the gate's askers report: a limit that stopped usage, a call that was let through.
+"""Facts about the gate: what its askers report, and the platform's default policy.
 
-They come from emitters through the same spool as usage, so one may arrive twice. Amounts are
+Reports come from emitters through the same spool as usage, so one may arrive twice. Their amounts are
 micro-USD, as the gate counts them; times are microseconds since the epoch.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+
+from tollkeeper.events.organization import GatePolicy
 
 AdmittingPolicy = Literal["open", "observe"]
 
@@ -51,6 +53,21 @@ class CallAdmitted(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     amount_micros: int
     emitter: str
+    occurred_at: int
+
+
+class DefaultGatePolicySet(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy of every organization without one of its own; written to every partition.
+
+    `version` counts them from 1. Fields as in GatePolicySet; after `until` it is `closed`.
+    """
+
+    version: int
+    policy: GatePolicy
+    ceiling_nanos: int | None = None
+    until: int | None = None
+    command_id: str
+    actor: str
     occurred_at: int
 
 

@@ -24,6 +24,12 @@ Channel = Literal["self_serve", "sales_assisted"]
 Role = Literal["primary_owner", "owner", "admin", "member"]
 CapScope = Literal["organization", "member_default", "member"]
 CapSetting = Literal["capped", "unlimited", "inherit"]
+GatePolicy = Literal["closed", "open", "observe"]
+GatePolicySetting = Literal["closed", "open", "observe", "inherit"]
+MAX_THRESHOLDS = 20
+DEFAULT_CAP_PERCENTS = (75, 90, 100)
+DEFAULT_CREDITS_LOW_PERCENT = 10
+"""When owners and admins hear of it, unless an owner says otherwise (RULES R26)."""
 
 
 class OrganizationFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +106,36 @@ class SpendCapSet(OrganizationFact, frozen=True, kw_only=True):
     cap_nanos: int | None = None
 
 
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+    """A share of a cap at which a notification is due, in whole per cent from 1 to 100."""
+
+    cap_percent: int
+
+
+class ThresholdsSet(OrganizationFact, frozen=True, kw_only=True):
+    """When the organization wants to be notified (R26); replaces what was set before.
+
+    `cap_thresholds` rise; none: no notification on the way to a cap. Credits are low below
+    `credits_low_percent` of the last purchase; 0: never.
+    """
+
+    cap_thresholds: tuple[Threshold, ...]
+    credits_low_percent: int
+
+
+class GatePolicySet(OrganizationFact, frozen=True, kw_only=True):
+    """What becomes of a call when the gate refuses or can't know.
+
+    `closed`: it isn't made. `open`: while the gate can't be asked, calls are let through up to
+    `ceiling_nanos` a process. `observe`: every call is let through, refusals are only recorded.
+    `inherit`: the platform's default policy, which holds after `until` as well (None: no end).
+    """
+
+    policy: GatePolicySetting
+    ceiling_nanos: int | None = None
+    until: int | None = None
+
+
 OrganizationEvent = (
     OrganizationOpened
     | MemberAdded
@@ -109,4 +145,6 @@ OrganizationEvent = (
     | CreditsPurchased
     | CreditsVoided
     | SpendCapSet
+    | ThresholdsSet
+    | GatePolicySet
 )

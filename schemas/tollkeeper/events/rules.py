@@ -84,6 +84,12 @@ def instant(field: str, value: object) -> None:
         raise InvalidEvent(field, f"{rule}{_not(value)}")
 
 
+def optional_instant(field: str, value: object) -> None:
+    """None, or an instant."""
+    if value is not None:
+        instant(field, value)
+
+
 def free_text(field: str, value: object) -> None:
     """Text for people: no control characters, no lone surrogates, no bidirectional overrides."""
     if type(value) is not str or _free_text.fullmatch(value) is None or value.isspace():
@@ -123,12 +129,28 @@ def price_rows(field: str, value: object) -> None:
         seen.add(key)
 
 
+def cap_thresholds(field: str, value: object) -> None:
+    """Rising shares of a cap in per cent, few enough to be read."""
+    if type(value) is not tuple or len(value) > org.MAX_THRESHOLDS:
+        raise InvalidEvent(field, f"must be a tuple of at most {org.MAX_THRESHOLDS} thresholds")
+    last = 0
+    for number, row in enumerate(value):
+        place = f"{field}[{number}]"
+        if type(row) is not org.Threshold:
+            raise InvalidEvent(place, "must be a threshold")
+        _percent(f"{place}.cap_percent", row.cap_percent)
+        if row.cap_percent <= last:
+            raise InvalidEvent(place, f"must be above the one before it, {last} %")
+        last = row.cap_percent
+
+
 def _words(literal: object) -> frozenset[str]:
     return frozenset(get_args(literal))
 
 
 _count = integer(0, usage.MAX_COUNT)
 _credit = integer(1, MAX_CAP_NANOS)
+_percent = integer(1, 100)
 _micros = integer(0, MAX_MICROS)
 _token_price = optional(integer(0, MAX_TOKEN_PICOS))
 
@@ -161,6 +183,10 @@ _LETTER: Mapping[str, Rule] = {
     "letter_partition": integer(0, MAX_PARTITION),
     "letter_offset": integer(0, MAX_OFFSET),
     **_COMMANDED,
+}
+_POLICY: Mapping[str, Rule] = {
+    "ceiling_nanos": optional(integer(0, MAX_CAP_NANOS)),
+    "until": optional_instant,
 }
 
 RULES: Mapping[type, Mapping[str, Rule]] = {
@@ -233,6 +259,22 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         "reason": one_of(_words(emitters.RetirementReason)),
         "occurred_at": instant,
     },
+    org.ThresholdsSet: {
+        **_FACT,
+        "cap_thresholds": cap_thresholds,
+        "credits_low_percent": integer(0, 100),
+    },
+    org.GatePolicySet: {
+        **_FACT,
+        "policy": one_of(_words(org.GatePolicySetting)),
+        **_POLICY,
+    },
+    gate.DefaultGatePolicySet: {
+        "version": integer(1, MAX_VERSION),
+        "policy": one_of(_words(org.GatePolicy)),
+        **_POLICY,
+        **_COMMANDED,
+    },
     gate.LimitReached: {
         "organization": check_organization,
         "limit": check_limit,
@@ -268,6 +310,11 @@ def check_event(event: object) -> None:
     _check_fields(event, rules)
     if isinstance(event, org.SpendCapSet):
         _check_cap(event)
+    elif isinstance(event, org.GatePolicySet | gate.DefaultGatePolicySet):
+        if (event.ceiling_nanos is not None) != (event.policy == "open"):
+            raise InvalidEvent("ceiling_nanos", "must be set exactly when policy is open")
+        if event.policy == "inherit" and event.until is not None:
+            raise InvalidEvent("until", "can't be set when policy is inherit")
     elif isinstance(event, org.OwnershipTransferred) and event.from_member == event.to_member:
         raise InvalidEvent("to_member", "must be another member than from_member")
 
