@@ -13,13 +13,14 @@ from contextlib import suppress
 
 from tollkeeper.errors import Halted, LogUnavailable, StoreUnavailable
 from tollkeeper.failpoints import failpoint
-from tollkeeper.ledger.apply import FoldCounts, fold_round
+from tollkeeper.ledger.apply import FoldCounts, Folded, fold_round
 from tollkeeper.ledger.batch import Prepared, Taken, rounds
 from tollkeeper.ledger.collector import paused_collector
 from tollkeeper.ledger.continuity import check_same_log
 from tollkeeper.ledger.port import Ledger
 from tollkeeper.log.port import Log
 from tollkeeper.logline import LogLine, failure
+from tollkeeper.pipeline.following import Follower, Unfollowed
 from tollkeeper.pipeline.observing import Observer, Unobserved
 from tollkeeper.pipeline.reading import BatchReader
 from tollkeeper.pipeline.settings import PipelineSettings
@@ -38,12 +39,14 @@ class Pipeline:
         monotonic: Callable[[], float],
         settings: PipelineSettings | None = None,
         observer: Observer | None = None,
+        follower: Follower | None = None,
     ) -> None:
         self._log = log
         self._ledger = ledger
         self._monotonic = monotonic
         self._settings = settings or PipelineSettings()
         self._observer = observer or Unobserved()
+        self._follower = follower or Unfollowed()
         self._consumer = log.consumer(self._settings.group)
         self._reader = BatchReader(
             self._consumer, self._settings, monotonic=monotonic, observer=self._observer
@@ -116,7 +119,7 @@ class Pipeline:
         for taken in rounds(prepared):
             failpoint("pipeline.before_begin")
             try:
-                counts = self._fold_round(taken, identity)
+                folded = self._fold_round(taken, identity)
             except _Overtaken:
                 self._observer.overtaken()
                 logger.info(LogLine("overtaken", partitions=sorted(taken)))
@@ -128,31 +131,36 @@ class Pipeline:
                 self._epoch = -1
                 raise
             failpoint("pipeline.after_commit")
-            total += counts
-            self._observer.folded(counts)
+            total += folded.counts
+            self._observer.folded(folded.counts)
             ends = {partition: taken[partition][-1][0].next_offset for partition in taken}
             self._next.update(ends)
             self._uncommitted.update(ends)
+            if folded.effects is not None:
+                self._follower.folded(folded.effects)
         self._halt_all(prepared.halted)
         return total
 
-    def _fold_round(self, taken: dict[int, list[Taken]], log_identity: str) -> FoldCounts:
+    def _fold_round(self, taken: dict[int, list[Taken]], log_identity: str) -> Folded:
         """One transaction. Raises _Overtaken, with nothing written."""
         began = self._monotonic()
+        applied = self._follower.applied()
         with self._ledger.transaction() as transaction:
-            counts = fold_round(
+            folded = fold_round(
                 transaction,
                 self._generation,
                 taken,
                 partition_count=self._log.partition_count,
                 log_identity=log_identity,
+                applied=applied,
+                with_effects=self._follower.is_following,
             )
-            if counts is None:
+            if folded is None:
                 raise _Overtaken
             ready = self._monotonic()
         self._observer.took("fold", ready - began)
         self._observer.took("commit", self._monotonic() - ready)
-        return counts
+        return folded
 
     def _adopt(self) -> None:
         """Take up the owned partitions at the positions that SQL knows."""
@@ -163,7 +171,9 @@ class Pipeline:
         self._log_identity, self._looked_at = self._log.identity, self._monotonic()
         self._ledger.raise_barriers(self._log, self._settings.group)
         self._generation, positions = self._ledger.live_positions()
-        for partition in sorted(self._consumer.assignment):
+        owned = sorted(self._consumer.assignment)
+        self._follower.adopted(self._generation, {one: positions[one] for one in owned})
+        for partition in owned:
             position = positions[partition]
             try:
                 check_same_log(self._log, partition, position)

@@ -6,6 +6,7 @@ The live pipeline and every replay go through here. It doesn't poll, commit or k
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
@@ -27,10 +28,11 @@ from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger.batch import Taken, decode_outcome
 from tollkeeper.ledger.continuity import record_hash
+from tollkeeper.ledger.effects import Effects, before_of, effects_of
 from tollkeeper.ledger.fold import Fold, Outcome
 from tollkeeper.ledger.port import LedgerTransaction, Move, Position
 from tollkeeper.ledger.rows import EVERYBODY
-from tollkeeper.ledger.view import View, Wanted
+from tollkeeper.ledger.view import Changes, View, Wanted
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import LogRecord
 from tollkeeper.outbox.streams import organization_stream
@@ -56,6 +58,13 @@ class FoldCounts(msgspec.Struct, frozen=True):
         )
 
 
+class Folded(msgspec.Struct, frozen=True):
+    """What a round did, once its transaction is committed; `effects` only where they were asked for."""
+
+    counts: FoldCounts
+    effects: Effects | None = None
+
+
 def fold_round(
     transaction: LedgerTransaction,
     generation: int,
@@ -63,17 +72,20 @@ def fold_round(
     *,
     partition_count: int,
     log_identity: str,
-) -> FoldCounts | None:
+    applied: Mapping[int, int] | None = None,
+    with_effects: bool = False,
+) -> Folded | None:
     """Fold one round into a generation; None when another fold has moved on: then roll back.
 
-    `taken` holds contiguous records by partition. Effects become visible when the caller commits.
+    `taken` holds contiguous records by partition. Everything becomes visible when the caller commits.
+    `applied` says how far the gate has what was folded before, where that is known.
     """
-    moves = [_move(records, log_identity) for _, records in sorted(taken.items())]
+    moves = [_move(records, log_identity, applied or {}) for _, records in sorted(taken.items())]
     if not transaction.advance(generation, moves):
         return None
     failpoint("pipeline.after_fence")
-    view = transaction.load(generation, wanted_of(taken))
-    _load_released(transaction, generation, taken, view)
+    view = _load(transaction, generation, taken)
+    organizations = before_of(view) if with_effects else {}
     fold = Fold(
         view,
         partition_of=partial(partition_for, partition_count=partition_count),
@@ -92,6 +104,20 @@ def fold_round(
     )
     transaction.write(generation, changes, view)
     failpoint("pipeline.after_fold")
+    if not with_effects:
+        return Folded(_counts(taken, changes))
+    effects = effects_of(
+        changes,
+        view,
+        organizations,
+        generation=generation,
+        epochs=transaction.epochs(),
+        positions={move.partition: move.to.next_offset for move in moves},
+    )
+    return Folded(_counts(taken, changes), effects)
+
+
+def _counts(taken: dict[int, list[Taken]], changes: Changes) -> FoldCounts:
     opened = [letter.cause for letter in changes.letters.values() if letter.status == "open"]
     return FoldCounts(
         records=sum(map(len, taken.values())),
@@ -144,12 +170,11 @@ def _want_detail(wanted: Wanted, event: Outcome) -> None:
             wanted.purchases.add((event.organization, event.purchase_id))
 
 
-def _load_released(
-    transaction: LedgerTransaction, generation: int, taken: dict[int, list[Taken]], view: View
-) -> None:
-    """A released letter is folded again: load what its own record touches as well."""
+def _load(transaction: LedgerTransaction, generation: int, taken: dict[int, list[Taken]]) -> View:
+    """What the records touch. A released letter is folded again, so what it touches belongs to it."""
+    view = transaction.load(generation, wanted_of(taken))
     if not view.letters:
-        return
+        return view
     again: dict[int, list[Taken]] = {}
     for letter in view.letters.values():
         if letter.status == "open":
@@ -166,12 +191,16 @@ def _load_released(
     view.members.update(more.members)
     view.credits.update(more.credits)
     view.decided.update(more.decided)
+    return view
 
 
-def _move(records: list[Taken], log_identity: str) -> Move:
+def _move(records: list[Taken], log_identity: str, applied: Mapping[int, int]) -> Move:
     first, last = records[0][0], records[-1][0]
-    return Move(
-        first.partition,
-        first.offset,
-        Position(last.next_offset, log_identity, record_hash(last), last.appended_at),
+    position = Position(
+        last.next_offset,
+        log_identity,
+        record_hash(last),
+        last.appended_at,
+        applied.get(first.partition),
     )
+    return Move(first.partition, first.offset, position)

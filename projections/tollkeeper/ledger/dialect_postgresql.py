@@ -60,11 +60,13 @@ _END_HOLDERS = text(
 _ADVANCE = text(
     """
     UPDATE consumer_offset AS o SET
-        next_offset = m.next, last_record_hash = m.hash, last_appended_at = m.time
+        next_offset = m.next, last_record_hash = m.hash, last_appended_at = m.time,
+        applied_offset = coalesce(m.applied, o.applied_offset)
     FROM unnest(
         CAST(:partitions AS int8[]), CAST(:firsts AS int8[]), CAST(:nexts AS int8[]),
-        CAST(:identities AS text[]), CAST(:hashes AS bytea[]), CAST(:times AS int8[])
-    ) AS m(partition, first, next, identity, hash, time)
+        CAST(:identities AS text[]), CAST(:hashes AS bytea[]), CAST(:times AS int8[]),
+        CAST(:applied AS int8[])
+    ) AS m(partition, first, next, identity, hash, time, applied)
     WHERE o.generation = :generation AND o.log_partition = m.partition
         AND o.next_offset = m.first AND o.log_identity = m.identity
     """
@@ -106,6 +108,7 @@ class PostgresqlDialect:
                 "identities": [move.to.log_identity for move in moves],
                 "hashes": [move.to.last_record_hash for move in moves],
                 "times": [move.to.last_appended_at for move in moves],
+                "applied": [move.to.applied_offset for move in moves],
             },
         )
         return bool(moved.rowcount == len(moves))

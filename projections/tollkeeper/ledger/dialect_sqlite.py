@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 
-from sqlalchemy import Connection, Table, TextualSelect, text, update
+from sqlalchemy import Connection, Table, TextualSelect, func, text, update
 
 from tollkeeper.ledger.dialect import SPEND_KEY, SPEND_SUMS, AnyRow
 from tollkeeper.ledger.port import Move
@@ -61,6 +61,7 @@ class SqliteDialect:
                     next_offset=move.to.next_offset,
                     last_record_hash=move.to.last_record_hash,
                     last_appended_at=move.to.last_appended_at,
+                    applied_offset=func.coalesce(move.to.applied_offset, table.c.applied_offset),
                 )
             )
             if moved.rowcount == 0:

@@ -128,10 +128,11 @@ class Fold:
             return
         values = astuple(usage)
         payload_hash = values_hash(values)
+        if released_offset is None:
+            organization.last_offset = record.offset
         if self.view.discarded and self._was_discarded(record, usage, payload_hash):
-            self._ignore(organization)
+            self._ignore(organization, usage.hold_id)
             return
-        organization.last_offset = record.offset if released_offset is None else released_offset
         period = period_at(usage.occurred_at)
         standing = self.view.members.get((usage.organization, usage.member))
         judged = (
@@ -161,8 +162,13 @@ class Fold:
         seen_at: int,
     ) -> None:
         payload_hash = business_hash(usage)
-        if organization is not None and self._was_discarded(record, usage, payload_hash):
-            self._ignore(organization)
+        if (
+            organization is not None
+            and organization.log_partition == record.partition
+            and self._was_discarded(record, usage, payload_hash)
+        ):
+            organization.last_offset = max(organization.last_offset, record.offset)
+            self._ignore(organization, usage.hold_id)
             return
         problem = problem_of(
             usage,
@@ -186,9 +192,10 @@ class Fold:
         key = (record.partition, usage.organization, usage.event_id, payload_hash)
         return key in self.view.discarded
 
-    def _ignore(self, organization: OrganizationTotals) -> None:
-        """Count usage that was dealt with before, and do nothing else."""
+    def _ignore(self, organization: OrganizationTotals, hold_id: str | None) -> None:
+        """Count usage that was dealt with before; nothing is held for it any more."""
         organization.duplicate_events += 1
+        self._settle_hold(organization, hold_id)
         self.changes.organizations.add(organization.organization)
         self.changes.duplicates += 1
 
@@ -306,12 +313,12 @@ class Fold:
         if self._released:
             for row in map(ChargeRow._make, rows):
                 if row.released_offset is not None:
-                    self._close(self._released[row.log_partition, row.log_offset], "charged")
+                    self._close_usage(row, "charged")
 
     def _duplicate(self, row: ChargeRow) -> None:
-        self._ignore(self.view.organizations[row.organization])
+        self._ignore(self.view.organizations[row.organization], row.hold_id)
         if row.released_offset is not None:
-            self._close(self._released[row.log_partition, row.log_offset], "duplicate")
+            self._close_usage(row, "duplicate")
 
     def _conflict(self, row: ChargeRow, first: ChargedBefore) -> None:
         detail = (
@@ -334,6 +341,11 @@ class Fold:
             organization.fingerprint = (organization.fingerprint + term) & MODULUS_MASK
             organization.last_offset = max(organization.last_offset, letter.log_offset)
             self.changes.organizations.add(organization.organization)
+            self._settle_hold(organization, letter.hold_id)
+
+    def _settle_hold(self, organization: OrganizationTotals, hold_id: str | None) -> None:
+        if hold_id is not None:
+            self.changes.settled.append((organization.organization, hold_id))
 
     def _put(self, letter: Letter) -> None:
         self.view.letters[letter.place] = letter
@@ -343,6 +355,13 @@ class Fold:
         self._put(
             closed(released.letter, status, offset=released.released_offset, actor=released.actor)
         )
+
+    def _close_usage(self, row: ChargeRow, status: str) -> None:
+        """Only here does a release move the organization: one in vain did nothing."""
+        released = self._released[row.log_partition, row.log_offset]
+        organization = self.view.organizations[row.organization]
+        organization.last_offset = max(organization.last_offset, released.released_offset)
+        self._close(released, status)
 
     def _drop_repeated_letters(
         self, open_letters: Callable[[Collection[LetterKey]], Mapping[LetterKey, Place]]

@@ -29,6 +29,7 @@ def positions(connection: Connection, number: int) -> dict[int, Position]:
             table.c.log_identity,
             table.c.last_record_hash,
             table.c.last_appended_at,
+            table.c.applied_offset,
         ).where(table.c.generation == number)
     )
     return {row[0]: Position(*row[1:]) for row in rows}

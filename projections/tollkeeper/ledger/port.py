@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from tollkeeper.ledger.effects import EpochRow
 from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
 from tollkeeper.ledger.view import Changes, SpentKey, View, Wanted
 from tollkeeper.log.port import Log
@@ -23,10 +24,15 @@ class Position(msgspec.Struct, frozen=True):
     log_identity: str
     last_record_hash: bytes | None = None
     last_appended_at: int | None = None
+    applied_offset: int | None = None
+    """How far the gate has what this generation folded; None when it was never told anything."""
 
 
 class Move(msgspec.Struct, frozen=True):
-    """One partition's step: from the position where the fold stood to the one behind its batch."""
+    """One partition's step: from the position where the fold stood to the one behind its batch.
+
+    Where `to` has no applied offset, the one that is there stays.
+    """
 
     partition: int
     first_offset: int
@@ -73,6 +79,10 @@ class LedgerTransaction(Protocol):
 
     def spent(self, generation: int, keys: Collection[SpentKey]) -> Mapping[SpentKey, int]:
         """What these scopes have spent in these periods, nano-USD; those of which there is a row."""
+        ...
+
+    def epochs(self) -> Mapping[str, EpochRow]:
+        """The epoch of each primary of the gate, as this transaction sees it."""
         ...
 
     def write(self, generation: int, changes: Changes, view: View) -> None:

@@ -14,6 +14,8 @@ from tollkeeper.errors import Misuse
 from tollkeeper.failpoints import failpoint
 from tollkeeper.ledger import barrier, loading, writing_changes
 from tollkeeper.ledger.dialect import dialect_of
+from tollkeeper.ledger.effects import EpochRow
+from tollkeeper.ledger.epochs import read_epochs
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.port import Move, Position
 from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
@@ -61,6 +63,10 @@ class SqlTransaction:
     def spent(self, generation: int, keys: Collection[SpentKey]) -> Mapping[SpentKey, int]:
         """What these scopes have spent in these periods, nano-USD."""
         return loading.spent_before(self.connection, generation, keys)
+
+    def epochs(self) -> Mapping[str, EpochRow]:
+        """The epoch of each primary of the gate, as this transaction sees it."""
+        return read_epochs(self.connection)
 
     def write(self, generation: int, changes: Changes, view: View) -> None:
         """Write everything of a settled batch but the charges."""

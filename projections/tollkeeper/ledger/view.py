@@ -101,4 +101,6 @@ class Changes:
     spend: dict[SpendKey, tuple[int, ...]] = field(default_factory=dict)
     spent: dict[SpentKey, int] = field(default_factory=dict)
     """The absolute totals after it, nano-USD."""
+    settled: list[tuple[str, str]] = field(default_factory=list)
+    """(organization, hold id) of usage that was folded without being charged anew."""
     duplicates: int = 0

@@ -86,5 +86,5 @@ def fold_next(
         )
         if folded is None:
             raise overtaken(generation)
-        counts += folded
+        counts += folded.counts
     return counts
