@@ -70,7 +70,7 @@ class Log:
                 counts = fold_round(
                     transaction, 1, taken, partition_count=PARTITIONS, log_identity=LOG
                 )
-            assert counts is not None and counts.dead_letters == 0
+            assert counts is not None and counts.counts.dead_letters == 0
 
 
 @pytest.fixture
