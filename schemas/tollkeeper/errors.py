@@ -11,6 +11,7 @@ TollkeeperError
 │   ├── GateUnavailable     nothing may be taken for granted; a hold may be there all the same
 │   ├── SpoolFull           the spool's bound or the disk is reached
 │   └── SpoolFailed         the disk didn't confirm a write
+├── Refused                 (gate.sdk) don't make the call: the gate said no, with every reason as data
 ├── Halted                  stop this partition: an operator must look, going on would lose money
 │   ├── UnknownSchema       a newer producer than this consumer
 │   ├── LogDiverged         the topic was recreated, truncated or rewritten
@@ -19,7 +20,8 @@ TollkeeperError
 │   └── BrokenInvariant     our own books contradict each other: a bug or a hand-made change
 └── Misuse                  the program is wrong: closed emitter, unknown setting
 
-A *refusal* of a command is a value (RULES R24), never an exception.
+A *refusal* of a command is a value (RULES R24), never an exception; only product services, which must not
+go on with their call, get the gate's as one.
 """
 
 from __future__ import annotations

@@ -51,6 +51,16 @@ def tag_in(slots: Mapping[int, Sequence[object]], organization: str) -> str:
         raise GateUnavailable(f"the cluster has no primary for {organization}") from error
 
 
+def tag_of_primary(slots: Mapping[int, Sequence[object]], primary: object) -> str:
+    """The tag of this one. GateUnavailable: the cluster is being changed."""
+    try:
+        if any(nodes[0] == primary for nodes in slots.values()):  # else no tag would ever be found
+            return tag_where(lambda tag: slots[key_slot(tag.encode())][0] == primary)
+    except (KeyError, IndexError) as error:
+        raise GateUnavailable("a slot of the cluster has no primary") from error
+    raise GateUnavailable("a primary of the cluster has no slots")
+
+
 def needs_library(error: RedisError) -> bool:
     """Whether the server doesn't have the functions: it is new, or lost them."""
     return isinstance(error, ResponseError) and "Function not found" in str(error)

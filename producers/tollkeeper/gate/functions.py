@@ -10,7 +10,7 @@ whether the function ran, and the same call may be made again, since each of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -33,6 +33,7 @@ from tollkeeper.gate.asking import (
     is_loaded,
     needs_library,
     tag_in,
+    tag_of_primary,
     unavailable,
 )
 from tollkeeper.gate.commands import Incarnation
@@ -79,6 +80,14 @@ class GateFunctions:
         if isinstance(self._client, Redis):
             return SINGLE
         return tag_in(self._client.nodes_manager.slots_cache, organization)
+
+    def tags(self) -> tuple[str, ...]:
+        """The tags of all primaries, as far as this client knows the cluster."""
+        if isinstance(self._client, Redis):
+            return (SINGLE,)
+        slots = self._client.nodes_manager.slots_cache
+        primaries: Callable[[], Iterable[object]] = self._client.get_primaries
+        return tuple(sorted(tag_of_primary(slots, primary) for primary in primaries()))
 
     def load(self) -> None:
         """Have Redis know the functions; on every primary of a cluster. Changes nothing that decides."""

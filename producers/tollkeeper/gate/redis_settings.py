@@ -67,16 +67,24 @@ def redis_settings(values: Mapping[str, str]) -> RedisSettings:
     return RedisSettings(home_of(values), url)
 
 
+def redis_url(settings: RedisSettings) -> str:
+    """Where that Redis answers; starts the embedded one where it doesn't run.
+
+    Raises GateUnavailable when the embedded one can't be started.
+    """
+    if settings.url is not None:
+        return settings.url
+    from tollkeeper.gate.embedded import embedded_gate  # services with a Redis do without it
+
+    return embedded_gate(settings.home)
+
+
 def open_functions(settings: RedisSettings) -> GateFunctions:
     """The gate's functions on that Redis; starts the embedded one where it doesn't run. Close it.
 
     Raises GateUnavailable when the embedded one can't be started, or no node of a cluster answers.
     """
-    if settings.url is not None:
-        return GateFunctions(connect(settings.url))
-    from tollkeeper.gate.embedded import embedded_gate  # services with a Redis do without it
-
-    return GateFunctions(connect(embedded_gate(settings.home)))
+    return GateFunctions(connect(redis_url(settings)))
 
 
 def open_running_functions(settings: RedisSettings) -> GateFunctions | None:

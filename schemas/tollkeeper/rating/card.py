@@ -135,6 +135,21 @@ class RateCard:
                 return tuple(_row(key, band) for band in reversed(segment.bands))
         return ()
 
+    def prices_between(
+        self, key: ModelKey, start_micros: int, end_micros: int
+    ) -> tuple[tuple[PriceRow, ...], ...]:
+        """All prices in force at some instant from `start_micros` up to `end_micros`, newest first.
+
+        Each lowest band first; from before the first price nothing is there.
+        """
+        found = []
+        for segment in self._segments.get(key, ()):
+            if segment.from_micros < end_micros:
+                found.append(tuple(_row(key, band) for band in reversed(segment.bands)))
+            if segment.from_micros <= start_micros:
+                break
+        return tuple(found)
+
     def variants(self) -> tuple[ModelKey, ...]:
         """Every model and variant that ever had a price."""
         return tuple(sorted(self._segments))

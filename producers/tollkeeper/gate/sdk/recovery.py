@@ -1,0 +1,60 @@
+"""How an emitter answers a recovering server: it re-asserts all its open holds, and says that it has.
+
+Must not know threads.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from tollkeeper.errors import BrokenInvariant, GateUnavailable
+from tollkeeper.gate import answers as a
+from tollkeeper.gate import encoding
+from tollkeeper.gate.commands import HeldCall
+from tollkeeper.gate.encoding import Call
+from tollkeeper.gate.sdk.ports import Functions
+
+AT_ONCE = 200
+"""Holds in one call, and organizations in one note: a function keeps everybody else waiting."""
+
+
+def answer_recovering(
+    functions: Functions, holds: Sequence[HeldCall], *, emitter: str, epoch: int, tag: str
+) -> bool:
+    """Whether the server now has all of them, and knows that these are all.
+
+    False or GateUnavailable: it has changed meanwhile, or didn't answer; the whole of it may be done
+    again, as often as need be.
+    """
+    by_organization: defaultdict[str, list[HeldCall]] = defaultdict(list)
+    for one in holds:
+        by_organization[one.hold_id.partition("/")[0]].append(one)
+    organizations = sorted(by_organization)
+    notes: list[Call[Any]] = [
+        encoding.note(epoch, emitter, organizations[at : at + AT_ONCE], tag=tag)
+        for at in range(0, len(organizations), AT_ONCE)
+    ]
+    tellings: list[Call[Any]] = [
+        encoding.reassert(name, kept[at : at + AT_ONCE], emitter=emitter, epoch=epoch, tag=tag)
+        for name, kept in by_organization.items()
+        for at in range(0, len(kept), AT_ONCE)
+    ]
+    answered: list[Call[Any]] = [encoding.answer(epoch, emitter, tag=tag)]
+    # Each only after all before it: without its note an organization's holds are refused, and who has
+    # answered is believed to have said everything.
+    return all(_are_done(functions, calls) for calls in (notes, tellings, answered))
+
+
+def _are_done(functions: Functions, calls: Sequence[Call[Any]]) -> bool:
+    for answer in functions.run_many(calls) if calls else ():
+        if isinstance(answer, Exception):
+            if isinstance(answer, GateUnavailable):
+                return False
+            raise answer
+        if isinstance(answer, a.HoldIdRefused):
+            raise BrokenInvariant(f"a recovering server refused an open hold: {answer.cause}")
+        if not isinstance(answer, a.Done | a.Reasserted):
+            return False
+    return True

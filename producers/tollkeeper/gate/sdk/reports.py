@@ -1,0 +1,124 @@
+"""Facts about refusals that the log is told: limits that stopped usage, calls that were let through.
+
+They wait here until the next tick hands them to the spool, so that no call waits for them. Bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from concurrent.futures import Future
+
+from tollkeeper.events.gate import CallAdmitted, GateEvent, LimitReached
+from tollkeeper.events.ids import new_event_id
+from tollkeeper.gate import answers as a
+from tollkeeper.gate.sdk.policies import Policy
+from tollkeeper.gate.sdk.ports import Recorder
+from tollkeeper.gate.sdk.stats import Counters
+from tollkeeper.money.periods import period_at
+
+MOST_REMEMBERED = 10_000
+"""Limits that were reported by this process: beyond it the oldest is reported once more."""
+AT_ONCE = 500
+
+
+class Reports:
+    """One a process."""
+
+    def __init__(self, recorder: Recorder, counters: Counters, *, most: int) -> None:
+        self._recorder = recorder
+        self._counters = counters
+        self._most = most
+        self._lock = threading.Lock()
+        self._waiting: deque[GateEvent] = deque()
+        self._handed_in: tuple[Future[None], list[GateEvent]] | None = None
+        self._reached: OrderedDict[tuple[str, str, str, int, int], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        handed_in = self._handed_in
+        return len(self._waiting) + (len(handed_in[1]) if handed_in else 0)
+
+    def limits_reached(
+        self, organization: str, member: str, refused: a.Refused, *, emitter: str, requested: int
+    ) -> None:
+        """Report each limit at its present cap, once in this process (RULES R26); micro-USD."""
+        start = period_at(refused.period_end - 1).start_micros
+        for one in refused.reasons:
+            if one.cap_micros is None:
+                continue
+            key = (organization, one.name, one.scope, start, one.cap_micros)
+            with self._lock:
+                if key in self._reached:
+                    continue
+                self._reached[key] = None
+                if len(self._reached) > MOST_REMEMBERED:
+                    self._reached.popitem(last=False)
+            self._add(
+                LimitReached(
+                    organization=organization,
+                    limit=one.name,
+                    scope=one.scope,
+                    period_start=start,
+                    cap_micros=one.cap_micros,
+                    spent_micros=one.spent_micros or 0,
+                    held_micros=one.held_micros or 0,
+                    requested_micros=requested,
+                    member=member,
+                    emitter=emitter,
+                    occurred_at=refused.now,
+                )
+            )
+
+    def admitted(
+        self,
+        organization: str,
+        member: str,
+        policy: Policy,
+        *,
+        causes: tuple[str, ...],
+        amount_micros: int,
+        emitter: str,
+        now: int,
+    ) -> None:
+        """Report a call that a policy let through."""
+        assert policy.name != "closed"
+        self._add(
+            CallAdmitted(
+                event_id=new_event_id(),
+                organization=organization,
+                member=member,
+                policy=policy.name,
+                cause=",".join(causes),
+                amount_micros=amount_micros,
+                emitter=emitter,
+                occurred_at=now,
+            )
+        )
+
+    def deliver(self) -> None:
+        """Hand what waits to the spool; what it didn't take is handed in again by the next tick."""
+        if self._handed_in is not None:
+            future, facts = self._handed_in
+            if not future.done():
+                return
+            if future.cancelled() or future.exception() is not None:
+                self._handed_in = (self._recorder.report(facts), facts)
+                return
+            self._handed_in = None
+        with self._lock:
+            facts = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        if facts:
+            self._handed_in = (self._recorder.report(facts), facts)
+
+    def leave_parent(self) -> None:
+        """In a forked child: what waits is the parent's to report."""
+        self._lock = threading.Lock()
+        self._waiting.clear()
+        self._handed_in = None
+
+    def _add(self, fact: GateEvent) -> None:
+        with self._lock:
+            if len(self._waiting) < self._most:
+                self._waiting.append(fact)
+                return
+        self._counters.add("reports_dropped")

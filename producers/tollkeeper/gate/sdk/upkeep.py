@@ -1,0 +1,201 @@
+"""What a session has to do beside the calls, as one round that never waits: `tick`.
+
+It tells every primary that this emitter lives, and learns epoch, phase and lease; re-asserts all open
+holds to a recovering server; begins anew after a retirement; reads prices and policies when there are
+others; and delivers releases, usage and reports that could not be delivered at once. What can't be asked
+is left to the next round.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from tollkeeper.errors import GateUnavailable, TollkeeperError, Unavailable
+from tollkeeper.gate import answers as a
+from tollkeeper.gate import encoding
+from tollkeeper.gate.sdk.primary import Primary
+from tollkeeper.gate.sdk.recovery import answer_recovering
+from tollkeeper.gate.sdk.reports import Reports
+from tollkeeper.gate.sdk.session import MICROS, Session
+from tollkeeper.logline import LogLine, failure
+
+logger = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """One a session."""
+
+    def __init__(self, session: Session, reports: Reports) -> None:
+        self._session = session
+        self._reports = reports
+        self._ticking = threading.Lock()
+        self._identifying: Future[str] | None = None
+        self._retired: set[str] = set()
+
+    def tick(self) -> None:
+        """One round, by one thread at a time. What it raises is a bug: nothing is granted from now on."""
+        session = self._session
+        with self._ticking:
+            session.counters.add("ticks")
+            try:
+                self._identify()
+                self._take_back_abandoned()
+                for primary in self._looked_at():
+                    self._follow(primary)
+                self._hand_in_owed()
+                self._release_owed()
+                self._reports.deliver()
+            except Exception as error:
+                # A bug. Going on without the upkeep, this process would miss the next epoch.
+                session.trouble = f"the gate's upkeep broke: {error}"
+                raise
+
+    def leave_parent(self) -> None:
+        """In a forked child: the lock may be held by a thread that isn't here."""
+        self._ticking = threading.Lock()
+        self._identifying = None
+        self._retired = set()
+
+    def _identify(self) -> None:
+        session = self._session
+        future = self._identifying
+        if future is None:
+            future = self._identifying = session.recorder.identity()
+            if not future.done():
+                future.add_done_callback(lambda _: session.wake())
+        if not future.done():
+            return
+        self._identifying = None
+        try:
+            # What is known of primaries is about the one before: whoever asks meanwhile is told to wait.
+            session.emitter = future.result()
+            session.trouble = None
+        except Unavailable as error:
+            self._failed("spool_away", error)
+            session.trouble = f"usage couldn't be reported: {error}"
+
+    def _looked_at(self) -> list[Primary]:
+        session = self._session
+        try:
+            tags = session.functions.tags()
+        except GateUnavailable as error:
+            self._failed("gate_away", error)
+            for primary in session.primaries():
+                primary.fail(str(error), now=session.monotonic(), lease_s=session.settings.lease_s)
+            return []
+        return [session.primary(tag) for tag in tags]
+
+    def _follow(self, primary: Primary) -> None:
+        """Be seen there, also as the emitters before this one that have open holds."""
+        session = self._session
+        if session.emitter is None:
+            return
+        former = {kept.emitter for kept in session.book.having(lambda kept: True)}
+        former -= self._retired | {session.emitter}
+        for emitter in (session.emitter, *sorted(former)):
+            asked_at = session.monotonic()
+            try:
+                answer = session.functions.run(encoding.touch(emitter, tag=primary.tag))
+                self._hear(primary, answer, emitter=emitter, asked_at=asked_at)
+            except GateUnavailable as error:
+                self._failed("gate_away", error)
+                primary.fail(str(error), now=session.monotonic(), lease_s=session.settings.lease_s)
+                return
+
+    def _hear(
+        self, primary: Primary, answer: a.TouchAnswer, *, emitter: str, asked_at: float
+    ) -> None:
+        session = self._session
+        if isinstance(answer, a.Untrusted):
+            primary.distrust(f"the gate doesn't trust: {answer.cause}", now=asked_at)
+            return
+        if emitter == session.emitter:
+            session.redis_ahead_micros = answer.now - session.monotonic() * MICROS
+            with session.book.lock:
+                primary.hear(answer, emitter=emitter, asked_at=asked_at)
+            if isinstance(answer, a.Touched):
+                session.published.read(session.functions, answer, tag=primary.tag)
+        if isinstance(answer, a.NoEpoch):
+            return
+        if answer.standing == "retired":
+            self._begin_anew(emitter)
+        elif answer.epoch != primary.epoch:
+            session.wake()  # it changed between two questions: first every grant has to see that
+        elif answer.phase == "recovering" and answer.standing == "started":
+            self._answer_recovering(primary, emitter, answer.epoch)
+
+    def _begin_anew(self, emitter: str) -> None:
+        session = self._session
+        self._retired.add(emitter)
+        if emitter != session.emitter:
+            return
+        session.counters.add("began_anew")
+        logger.warning(LogLine("emitter_was_retired", emitter=emitter))
+        session.emitter = None
+        session.recorder.begin_anew(emitter)
+        session.wake()
+
+    def _answer_recovering(self, primary: Primary, emitter: str, epoch: int) -> None:
+        session = self._session
+        tag_of = session.functions.tag_of
+        holds = [
+            kept.as_held_call()
+            for kept in session.book.having(lambda one: one.is_open_for(emitter))
+            if tag_of(kept.organization) == primary.tag
+        ]
+        if answer_recovering(
+            session.functions, holds, emitter=emitter, epoch=epoch, tag=primary.tag
+        ):
+            session.counters.add("reasserted", len(holds))
+            logger.info(LogLine("holds_reasserted", emitter=emitter, epoch=epoch, holds=len(holds)))
+        session.wake()
+
+    def _take_back_abandoned(self) -> None:
+        session = self._session
+        while session.abandoned:
+            kept = session.abandoned.popleft()
+            if session.book.has(kept) and kept.state == "open":
+                session.counters.add("abandoned")
+                logger.warning(LogLine("hold_abandoned", hold=kept.hold_id))
+                session.let_go(kept)
+
+    def _hand_in_owed(self) -> None:
+        """Usage that the spool didn't accept, or that a closing loop withdrew."""
+        for kept in self._session.book.having(lambda one: one.state == "settling"):
+            future = kept.handed_in
+            if future is not None and future.done() and not self._was_accepted(future):
+                self._session.hand_in(kept)
+
+    def _was_accepted(self, future: Future[Any]) -> bool:
+        return not future.cancelled() and future.exception() is None
+
+    def _release_owed(self) -> None:
+        session = self._session
+        owed = session.book.having(lambda one: one.state == "releasing")
+        calls, asked = [], []
+        for kept in owed:
+            if kept.hold_id is None:
+                session.book.strike(kept)
+                continue
+            try:
+                primary = session.primary_of(kept.organization)
+            except GateUnavailable:
+                continue  # its primary is being replaced: the next round
+            if primary.epoch:
+                asked.append(kept)
+                calls.append(encoding.release(kept.hold_id, epoch=primary.epoch, tag=primary.tag))
+        for kept, answer in zip(asked, self._answers(calls), strict=True):
+            if isinstance(answer, a.Released):
+                session.counters.add("released")
+                session.book.strike(kept)
+
+    def _answers(self, calls: Sequence[encoding.Call[Any]]) -> list[Any]:
+        return self._session.functions.run_many(calls) if calls else []
+
+    def _failed(self, event: str, error: TollkeeperError) -> None:
+        self._session.counters.add("ticks_failed")
+        logger.warning(LogLine(event, **failure(error)))
