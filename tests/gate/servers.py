@@ -62,16 +62,21 @@ def told_the_time(address: str, source: str | None = None) -> Iterator[Server]:
 
 
 def open_gate(
-    gate: GateFunctions, tag: str, *, emitters: tuple[str, ...], organizations: tuple[str, ...]
+    gate: GateFunctions,
+    tag: str,
+    *,
+    emitters: tuple[str, ...],
+    organizations: tuple[str, ...],
+    epoch: int = 1,
 ) -> None:
-    """Epoch 1, open and leased, in which these emitters may hold in these organizations."""
-    gate.run(encoding.begin_epoch(1, gate.incarnation(tag=tag), tag=tag))
-    gate.run(encoding.list_emitters(1, started=emitters, tag=tag))
+    """An epoch, open and leased, in which these emitters may hold in these organizations."""
+    gate.run(encoding.begin_epoch(epoch, gate.incarnation(tag=tag), tag=tag))
+    gate.run(encoding.list_emitters(epoch, started=emitters, tag=tag))
     for emitter in emitters:
-        gate.run(encoding.note(1, emitter, organizations, tag=tag))
-        gate.run(encoding.answer(1, emitter, tag=tag))
-    gate.run(encoding.open_epoch(1, tag=tag))
-    renew(gate, tag, epoch=1)
+        gate.run(encoding.note(epoch, emitter, organizations, tag=tag))
+        gate.run(encoding.answer(epoch, emitter, tag=tag))
+    gate.run(encoding.open_epoch(epoch, tag=tag))
+    renew(gate, tag, epoch=epoch)
 
 
 def renew(gate: GateFunctions, tag: str, *, epoch: int, lease_micros: int = LEASE_MICROS) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
+from gate.asking import WAYS, Asking, asking
 from gate.books import Account, Books
 from gate.servers import open_gate
 from redis import Redis
@@ -19,7 +19,6 @@ from tollkeeper.errors import GateUnavailable
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
-from tollkeeper.gate.async_functions import AsyncGateFunctions, connect_async
 from tollkeeper.gate.commands import Request
 from tollkeeper.gate.functions import GateFunctions, connect
 
@@ -33,13 +32,15 @@ def members_of(kind: str) -> list[LocalRedis]:
     return [LocalRedis(program, {**CLUSTERED, "cluster-port": str(free_port())}) for _ in SLOTS]
 
 
+def ask(client: Redis, *words: str | int) -> bytes:
+    """What CLUSTER answers."""
+    execute: Callable[..., bytes] = client.execute_command
+    return execute("CLUSTER", *words)
+
+
 def meet(servers: list[LocalRedis]) -> None:
     """Make a cluster of them, each with a third of the slots."""
     clients = [Redis.from_url(server.address) for server in servers]
-
-    def ask(client: Redis, *words: str | int) -> bytes:
-        execute: Callable[..., bytes] = client.execute_command
-        return execute("CLUSTER", *words)
 
     for client, (first, last) in zip(clients, SLOTS, strict=True):
         ask(client, "ADDSLOTSRANGE", first, last)
@@ -86,15 +87,11 @@ def checked_many(gate: GateFunctions, url: str, tags: dict[str, str]) -> None:
     one_by_one = [gate.run(call) for call in calls]
     assert without_now(gate.run_many(calls)) == without_now(one_by_one)
 
-    async def in_asyncio() -> None:
-        asynchronous = AsyncGateFunctions(connect_async(url))
-        await asynchronous.load()
-        assert {name: asynchronous.tag_of(name) for name in tags} == tags
-        assert without_now(await asynchronous.run_many(calls)) == without_now(one_by_one)
-        assert without_now([await asynchronous.run(calls[0])]) == without_now(one_by_one[:1])
-        await asynchronous.close()
-
-    asyncio.run(in_asyncio())
+    asynchronous = asking("in asyncio", url)
+    assert without_now(asynchronous.run_many(calls)) == without_now(one_by_one)
+    assert {name: asynchronous.tag_of(name) for name in tags} == tags
+    assert without_now([asynchronous.run(calls[0])]) == without_now(one_by_one[:1])
+    asynchronous.close()
 
 
 def without_now(answers: Sequence[object]) -> list[object]:
@@ -104,10 +101,10 @@ def without_now(answers: Sequence[object]) -> list[object]:
     ]
 
 
-def answers(gate: GateFunctions, name: str, tag: str) -> bool:
+def answers(gate: Asking, name: str, tag: str, *, epoch: int = 1) -> bool:
     """Whether anybody says something about this organization."""
     try:
-        gate.run(encoding.make_unknown(name, 9, epoch=1, tag=tag))
+        gate.run(encoding.make_unknown(name, 9, epoch=epoch, tag=tag))
     except GateUnavailable:
         return False
     return True
@@ -146,3 +143,63 @@ def test_each_primary_decides_for_its_organizations(cluster: list[LocalRedis]) -
         *filter(lambda one: one not in lost, names)
     ]
     gate.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_primary_that_was_restarted_is_distrusted_and_no_other(
+    way: str, cluster: list[LocalRedis]
+) -> None:
+    url = cluster[0].address.replace("redis://", "redis+cluster://")
+    gate = GateFunctions(connect(url))
+    names = [f"org-{number}" for number in range(12)]
+    tags = {name: gate.tag_of(name) for name in names}
+    for tag in set(tags.values()):
+        open_gate(gate, tag, emitters=("em-1",), organizations=(*names,))
+    trusting = asking(way, url, trusted_only=True)
+    unknown = {name: encoding.make_unknown(name, 9, epoch=1, tag=tag) for name, tag in tags.items()}
+    assert trusting.run_many([*unknown.values()]) == [a.Unknown()] * 12
+
+    cluster[1].kill()
+    cluster[1].start()
+    eventually(lambda: all(answers(gate, name, tags[name]) for name in names), 30)
+    refused = [name for name in names if not answers(trusting, name, tags[name])]
+    assert len({tags[name] for name in refused}) == 1
+    assert refused == [name for name in names if tags[name] == tags[refused[0]]]
+    restarted = cluster[1].address.replace("redis://", "redis+cluster://")
+    newcomer = asking(way, restarted, trusted_only=True)
+    for asker in (trusting, newcomer):
+        told = asker.run_many([*unknown.values()])
+        assert [
+            name for name, one in zip(names, told, strict=True) if one != a.Unknown()
+        ] == refused
+    newcomer.close()
+
+    open_gate(gate, tags[refused[0]], epoch=2, emitters=("em-1",), organizations=(*names,))
+    assert all(answers(trusting, name, tags[name], epoch=2) for name in refused)
+    trusting.close()
+    gate.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_node_without_slots_tells_the_cluster_s_shape_and_is_left(
+    way: str, cluster: list[LocalRedis]
+) -> None:
+    """It may be made a primary later, on the connection that it was asked on."""
+    shy = LocalRedis(cluster[0].program, {**CLUSTERED, "cluster-port": str(free_port())})
+    try:
+        shy.start()
+        with Redis.from_url(shy.address) as client:
+            port = int(cluster[0].settings["cluster-port"])
+            ask(client, "MEET", "127.0.0.1", cluster[0].port, port)
+            eventually(lambda: b"cluster_slots_assigned:16384" in ask(client, "INFO"), 30)
+            eventually(lambda: b"cluster_state:ok" in ask(client, "INFO"), 30)
+            gate = GateFunctions(connect(shy.address.replace("redis://", "redis+cluster://")))
+            open_gate(gate, gate.tag_of("acme"), emitters=("em-1",), organizations=("acme",))
+            gate.close()
+            url = shy.address.replace("redis://", "redis+cluster://")
+            trusting = asking(way, url, trusted_only=True)
+            assert trusting.run(encoding.status("acme", member="ann")) == a.Absent()
+            assert [one["addr"] for one in client.client_list()] == [client.client_info()["addr"]]
+            trusting.close()
+    finally:
+        shy.close()

