@@ -15,7 +15,7 @@ from support.project import ROOT, SOURCE_ROOTS, project_files
 
 PACKAGES = {
     *("app", "events", "gate", "ledger", "log", "metering", "money", "operations"),
-    *("organizations", "outbox", "pipeline", "rating", "replay", "reports", "workloads"),
+    *("organizations", "outbox", "pipeline", "rating", "replay", "reports", "testing", "workloads"),
 }
 """What `tollkeeper` is made of. A new package is added here, and to the layers of import-linter."""
 

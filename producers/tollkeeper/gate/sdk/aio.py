@@ -17,7 +17,7 @@ from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.gate import CallFields, functions_at
 from tollkeeper.gate.sdk.hold import AsyncHold
 from tollkeeper.gate.sdk.holding import Holding
-from tollkeeper.gate.sdk.ports import AsyncFunctions, Functions
+from tollkeeper.gate.sdk.ports import AsyncFunctions, Functions, Recorder
 from tollkeeper.gate.sdk.recorder import EmitterRecorder
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.gate.sdk.stats import GateStats
@@ -34,7 +34,7 @@ class AsyncGate:
 
     def __init__(
         self,
-        emitter: Emitter,
+        emitter: Emitter | Recorder,
         functions: str | Functions,
         async_functions: AsyncFunctions | None = None,
         *,
@@ -49,7 +49,7 @@ class AsyncGate:
                 raise TypeError("async_functions must be given, or Redis' URL instead of both")
             async_functions = AsyncGateFunctions(connect_async(functions))
         self._async_functions = async_functions
-        recorder = EmitterRecorder(emitter)
+        recorder = EmitterRecorder(emitter) if isinstance(emitter, Emitter) else emitter
         self._core = Core(
             recorder,
             functions_at(functions),
@@ -58,7 +58,8 @@ class AsyncGate:
             monotonic=monotonic,
             has_thread=has_thread,
         )
-        recorder.ask_before_retiring(self._core.session.is_in_use)
+        if isinstance(emitter, Emitter):
+            emitter.ask_before_retiring(self._core.session.is_in_use)
         self._pause = pause
 
     @classmethod

@@ -16,7 +16,7 @@ from tollkeeper.gate.sdk.asks import Ask, ask
 from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.hold import Hold
 from tollkeeper.gate.sdk.holding import Holding
-from tollkeeper.gate.sdk.ports import Functions
+from tollkeeper.gate.sdk.ports import Functions, Recorder
 from tollkeeper.gate.sdk.recorder import EmitterRecorder
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.gate.sdk.stats import GateStats
@@ -59,7 +59,7 @@ class Gate:
 
     def __init__(
         self,
-        emitter: Emitter,
+        emitter: Emitter | Recorder,
         functions: str | Functions,
         *,
         settings: GateSettings | None = None,
@@ -69,7 +69,7 @@ class Gate:
         has_thread: bool = True,
     ) -> None:
         self._functions = functions_at(functions)
-        recorder = EmitterRecorder(emitter)
+        recorder = EmitterRecorder(emitter) if isinstance(emitter, Emitter) else emitter
         self._core = Core(
             recorder,
             self._functions,
@@ -78,7 +78,8 @@ class Gate:
             monotonic=monotonic,
             has_thread=has_thread,
         )
-        recorder.ask_before_retiring(self._core.session.is_in_use)
+        if isinstance(emitter, Emitter):
+            emitter.ask_before_retiring(self._core.session.is_in_use)
         self._pause = pause
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,10 +18,6 @@ class EmitterRecorder:
 
     def __init__(self, emitter: Emitter) -> None:
         self._emitter = emitter
-
-    def ask_before_retiring(self, is_in_use: Callable[[str], bool]) -> None:
-        """Retire no emitter that has open holds."""
-        self._emitter.ask_before_retiring(is_in_use)
 
     def identity(self) -> Future[str]:
         """The id of the current emitter, which the log is told of."""
