@@ -92,7 +92,8 @@ class Looked:
 
     @property
     def usages(self) -> list[Usage]:
-        """What was recorded, in order."""
+        """What was recorded up to now, in order; of calls that were left midway, too."""
+        self._its_core.tick()
         return self.world.spool.usages
 
     @property

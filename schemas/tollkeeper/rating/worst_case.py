@@ -14,7 +14,7 @@ from tollkeeper.events.prices import PriceRow
 from tollkeeper.money.amounts import PICOS_PER_NANO
 from tollkeeper.rating.card import ModelKey, RateCard, Unpriced
 
-CacheWrite = Literal["5m", "1h"]
+CacheWrite = Literal["5m", "1h", "any"]
 ROUNDED_PARTS = 6
 """A charge rounds each token type by itself, up by half a nano-USD at most."""
 WINDOW_MICROS = 10_000_000
@@ -26,7 +26,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a call before it is made.
 
     `input_tokens` is the whole prompt, whatever of it is cached; `cache_write` says that the request may
-    write it to the cache, and for how long.
+    write it to the cache, and for how long; `any`: as the provider likes, where that has a price.
     """
 
     model: str
@@ -81,18 +81,19 @@ def _reach(call: Expected, bands: tuple[PriceRow, ...], place: int) -> int:
 
 
 def _cost(call: Expected, band: PriceRow, prompt_tokens: int) -> int | Unpriced:
-    written = {None: None, "5m": band.cache_write_5m_picos, "1h": band.cache_write_1h_picos}
+    written = {"5m": band.cache_write_5m_picos, "1h": band.cache_write_1h_picos}
     needed: dict[str, tuple[int, int | None]] = {
         "input": (prompt_tokens, band.input_picos),
         "output": (call.max_output_tokens, band.output_picos),
         "web_search": (call.web_searches, band.web_search_picos),
     }
-    if call.cache_write is not None:
+    if call.cache_write in written:
         needed[f"cache_write_{call.cache_write}"] = (prompt_tokens, written[call.cache_write])
     missing = tuple(name for name, (count, price) in needed.items() if count and price is None)
     if missing:
         return _unpriced(call, missing)
-    dearest = max(band.input_picos or 0, band.cache_read_picos or 0, written[call.cache_write] or 0)
+    writes = [price for kind, price in written.items() if call.cache_write in (kind, "any")]
+    dearest = max(price or 0 for price in (band.input_picos, band.cache_read_picos, *writes))
     rest = (needed["output"], needed["web_search"])
     picos = prompt_tokens * dearest + sum(count * (price or 0) for count, price in rest)
     return -(-picos // PICOS_PER_NANO) + (0 if _is_whole(band) else ROUNDED_PARTS // 2)

@@ -20,7 +20,10 @@ from tollkeeper.rating.worst_case import CacheWrite, Expected, WorstCases
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One call that is about to be made. `max_cost_micros` goes before what the tokens would cost."""
+    """One call that is about to be made. `max_cost_micros` goes before what the tokens would cost.
+
+    `further` is what other models may consume besides in the same call: each is held for as well.
+    """
 
     organization: str
     member: str
@@ -28,6 +31,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     expected: Expected
     max_cost_micros: int | None = None
     scopes: tuple[str, ...] = ()
+    further: tuple[Expected, ...] = ()
 
 
 def ask(
@@ -88,10 +92,13 @@ def cost_micros(usd: str | Decimal) -> int:
 
 def priced_micros(asked: Ask, prices: WorstCases, now: int) -> int | Unpriced:
     """What the call may cost at most, in micro-USD and at least 1; or that its model has no price."""
-    worst = prices.worst_case(asked.expected, now)
-    if isinstance(worst, Unpriced):
-        return worst
-    return asked.max_cost_micros or max(1, spent_micros(worst))
+    total = 0
+    for expected in (asked.expected, *asked.further):
+        worst = prices.worst_case(expected, now)
+        if isinstance(worst, Unpriced):
+            return worst
+        total += worst
+    return asked.max_cost_micros or max(1, spent_micros(total))
 
 
 def _count(field: str, count: int | None) -> int:

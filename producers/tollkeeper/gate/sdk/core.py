@@ -110,6 +110,7 @@ class Core:
         session = self.session
         self.is_closed = True
         until = session.monotonic() + timeout_s
+        self._upkeep.take_back_abandoned()
         for kept in session.book.having(lambda one: one.state in ("asked", "open")):
             session.let_go(kept)
         if self._ticker is not None:

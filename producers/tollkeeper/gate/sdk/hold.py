@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 
 import msgspec
@@ -18,6 +19,7 @@ from tollkeeper.gate.sdk.holding import NotKnown, Stopped, extend_steps, release
 from tollkeeper.gate.sdk.policies import Policy, PolicyName
 from tollkeeper.gate.sdk.recorder import unanswered, wait_for
 from tollkeeper.gate.sdk.refused import Refused, stopped, unavailable, unpriced
+from tollkeeper.gate.sdk.session import Ending
 from tollkeeper.gate.sdk.steps import AsyncPause, AsyncRun, Pause, Run, drive, drive_async
 from tollkeeper.metering.adapters.provider import ProviderUsage
 from tollkeeper.metering.usage import Usage
@@ -135,10 +137,20 @@ class AnyHold:
             kept,
         )
 
+    def abandon(self, ending: Ending) -> None:
+        """Leave it to the next tick to settle or release it, as `ending` says. Takes no lock."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._core.session.abandoned.append((self._kept, partial(self._ended_by, ending)))
+
+    def _ended_by(self, ending: Ending, invalid: InvalidInput | None) -> Sequence[Usage] | None:
+        usages = ending(invalid)
+        return None if usages is None else self._usages(usages, "reported")
+
     def __del__(self) -> None:
         # Of a half-made one there is nothing to give back; a lock might be held by this very thread.
         if not getattr(self, "_is_ended", True):
-            self._core.session.abandoned.append(self._kept)
+            self._core.session.abandoned.append((self._kept, None))
 
 
 class Hold(AnyHold):

@@ -24,6 +24,7 @@ from tollkeeper.gate.sdk.refused import Refused
 from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.adapters.provider import ProviderUsage
 from tollkeeper.metering.usage import Usage
+from tollkeeper.rating.worst_case import Expected
 
 logger = logging.getLogger(__name__)
 E = TypeVar("E")
@@ -59,11 +60,21 @@ def metered(
 
 
 class AnyCall:
-    """What calls in threads and in asyncio have in common."""
+    """What calls in threads and in asyncio have in common.
 
-    def __init__(self, gate: Gate | AsyncGate, asked: Ask, slice_tokens: int | None) -> None:
+    `likely` is what is charged where nobody counted, where that isn't what is held for.
+    """
+
+    def __init__(
+        self,
+        gate: Gate | AsyncGate,
+        asked: Ask,
+        slice_tokens: int | None,
+        likely: Expected | None = None,
+    ) -> None:
         self._asked, self._slices = sliced(asked, slice_tokens)
-        self._record = CallRecord(asked, asked.expected, gate.settings, gate.core.session.counters)
+        expected = likely or asked.expected
+        self._record = CallRecord(asked, expected, gate.settings, gate.core.session.counters)
         self._open_streams: list[tuple[object, StreamSeen]] = []
 
     def response(self, answer: object) -> None:
@@ -80,6 +91,13 @@ class AnyCall:
     def release(self) -> None:
         """There is no call to be made after all: the hold is released at the end of the block."""
         self._record.release()
+
+    def watch(self) -> StreamSeen:
+        """A stream that somebody else reads: feed it every event."""
+        return self._record.stream()
+
+    def _ending(self, invalid: InvalidInput | None) -> Sequence[Usage] | None:
+        return self._record.ending(None) if invalid is None else self._fallback(invalid)
 
     def _begin_stream(self, events: object) -> StreamSeen:
         seen = self._record.stream()
@@ -98,8 +116,14 @@ class AnyCall:
 class MeteredCall(AnyCall):
     """One call in the `with` block. Not for several threads at once."""
 
-    def __init__(self, gate: Gate, asked: Ask, slice_tokens: int | None) -> None:
-        super().__init__(gate, asked, slice_tokens)
+    def __init__(
+        self,
+        gate: Gate,
+        asked: Ask,
+        slice_tokens: int | None,
+        likely: Expected | None = None,
+    ) -> None:
+        super().__init__(gate, asked, slice_tokens, likely)
         self._gate = gate
         self._hold: Hold | None = None
 
@@ -109,6 +133,10 @@ class MeteredCall(AnyCall):
         if self._hold is None:
             raise Misuse("there is a hold only inside the with block")
         return self._hold
+
+    def abandon(self) -> None:
+        """Leave the ending to the gate's next tick: what was seen is charged. Takes no lock."""
+        self.hold.abandon(self._ending)
 
     def stream(self, events: Iterable[E]) -> Iterator[E]:
         """The same events, seen on their way. Raises Refused when a sliced hold isn't prolonged."""
@@ -169,8 +197,14 @@ class MeteredCall(AnyCall):
 class AsyncMeteredCall(AnyCall):
     """One call in the `async with` block."""
 
-    def __init__(self, gate: AsyncGate, asked: Ask, slice_tokens: int | None) -> None:
-        super().__init__(gate, asked, slice_tokens)
+    def __init__(
+        self,
+        gate: AsyncGate,
+        asked: Ask,
+        slice_tokens: int | None,
+        likely: Expected | None = None,
+    ) -> None:
+        super().__init__(gate, asked, slice_tokens, likely)
         self._gate = gate
         self._hold: AsyncHold | None = None
 
@@ -180,6 +214,10 @@ class AsyncMeteredCall(AnyCall):
         if self._hold is None:
             raise Misuse("there is a hold only inside the async with block")
         return self._hold
+
+    def abandon(self) -> None:
+        """Leave the ending to the gate's next tick: what was seen is charged. Takes no lock."""
+        self.hold.abandon(self._ending)
 
     def stream(self, events: AsyncIterable[E]) -> AsyncIterator[E]:
         """The same events, seen on their way. Raises Refused when a sliced hold isn't prolonged."""

@@ -28,6 +28,12 @@ from tollkeeper.metering.usage import Usage
 
 MICROS = 1_000_000
 
+Ending = Callable[[InvalidInput | None], "Sequence[Usage] | None"]
+"""Answers what is to be charged, None where the hold is to be released; asked again where its first
+answer can't be recorded."""
+Abandoned = tuple[Kept, Ending | None]
+"""A hold that its caller lost; with an ending where he left word of what became of the call."""
+
 
 class Session:
     """One a process. `wake` has the next tick come at once."""
@@ -56,8 +62,8 @@ class Session:
         self.started_at = monotonic()
         self.redis_ahead_micros: float | None = None
         """Redis' clock less the monotonic one; None until Redis was heard."""
-        self.abandoned: deque[Kept] = deque()
-        """Holds that their callers lost; filled by finalizers, which may take no lock."""
+        self.abandoned: deque[Abandoned] = deque()
+        """Filled by finalizers, which may take no lock."""
         self._primaries: dict[str, Primary] = {}
         self._suffixes = count(1)
 

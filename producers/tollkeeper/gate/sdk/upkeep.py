@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from tollkeeper.errors import GateUnavailable, TollkeeperError, Unavailable
+from tollkeeper.errors import GateUnavailable, InvalidInput, TollkeeperError, Unavailable
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
+from tollkeeper.gate.sdk.book import Kept
 from tollkeeper.gate.sdk.primary import Primary
 from tollkeeper.gate.sdk.recovery import answer_recovering
 from tollkeeper.gate.sdk.reports import Reports
-from tollkeeper.gate.sdk.session import MICROS, Session
+from tollkeeper.gate.sdk.session import MICROS, Ending, Session
 from tollkeeper.logline import LogLine, failure
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Upkeep:
             session.counters.add("ticks")
             try:
                 self._identify()
-                self._take_back_abandoned()
+                self.take_back_abandoned()
                 for primary in self._looked_at():
                     self._follow(primary)
                 self._hand_in_owed()
@@ -154,14 +155,34 @@ class Upkeep:
             logger.info(LogLine("holds_reasserted", emitter=emitter, epoch=epoch, holds=len(holds)))
         session.wake()
 
-    def _take_back_abandoned(self) -> None:
+    def take_back_abandoned(self) -> None:
+        """End the holds that nobody will end any more."""
         session = self._session
         while session.abandoned:
-            kept = session.abandoned.popleft()
+            kept, ending = session.abandoned.popleft()
+            if ending is not None and self._settle_abandoned(kept, ending):
+                continue
             if session.book.has(kept) and kept.state == "open":
                 session.counters.add("abandoned")
                 logger.warning(LogLine("hold_abandoned", hold=kept.hold_id))
                 session.let_go(kept)
+
+    def _settle_abandoned(self, kept: Kept, ending: Ending) -> bool:
+        """Whether there is usage, which is on its way then."""
+        invalid: InvalidInput | None = None
+        for _ in range(2):
+            usages = ending(invalid)
+            if usages is None:
+                return False
+            try:
+                self._session.settle(kept, usages)
+                return True
+            except InvalidInput as error:
+                invalid = error
+            except Unavailable as error:  # handed in again by each tick
+                self._failed("spool_away", error)
+                return True
+        return False
 
     def _hand_in_owed(self) -> None:
         """Usage that the spool didn't accept, or that a closing loop withdrew."""
