@@ -25,7 +25,7 @@ def asked(**more: Any) -> Ask:
 
 
 LIKELY = Expected(model=MODEL, input_tokens=77, max_output_tokens=100_000)
-STARTED = {
+STARTED: dict[str, Any] = {
     "type": "message_start",
     "message": {"id": "msg_1", "model": MODEL, "usage": {"input_tokens": 50, "output_tokens": 1}},
 }
@@ -74,7 +74,7 @@ def test_usage_that_cannot_be_recorded_is_replaced_by_the_likely_one() -> None:
     gate = FakeGate()
     call = begun(gate)
     seen = call.watch()
-    seen.feed({**STARTED, "message": {**STARTED["message"], "model": "no model\n"}})  # type: ignore[dict-item]
+    seen.feed({**STARTED, "message": {**STARTED["message"], "model": "no model\n"}})
     call.abandon()
     assert [usage.input_tokens for usage in gate.usages] == [77]
     assert gate.reserved_micros == 0
