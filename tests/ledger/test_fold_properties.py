@@ -206,6 +206,14 @@ REPEATED = [opened(), usage(model=LATE_MODEL), usage(model=LATE_MODEL)]
             [usage(), opened(), ("discard", 0), usage(), ("release", 0)],
             id="discarded, then delivered again where it could be charged",
         ),
+        pytest.param(
+            [usage(), opened(), ("release", 2), ("release", 2)],
+            id="a release that is about itself, released",
+        ),
+        pytest.param(
+            [usage(), ("release", 2), ("release", 1), ("release", 1), ("discard", 2)],
+            id="two releases that are about each other, released and discarded",
+        ),
     ],
 )
 def test_decisions_about_letters_fold_alike_in_one_batch_and_one_by_one(

@@ -58,6 +58,13 @@ from tollkeeper.rating.card import Rated, Unpriced
 Outcome = Event | InvalidInput
 """What decoding a record gave: an event, or the error that names field and rule."""
 
+_NO_DECISION = Problem(
+    Cause.IMPOSSIBLE,
+    "letter_offset",
+    "a decision that was itself released decides nothing: decide about that dead letter",
+)
+"""Else hostile decisions about each other could go round for ever."""
+
 
 class Fold:
     """One batch's fold over one view; use it once."""
@@ -215,7 +222,7 @@ class Fold:
                 fold_default_policy(self.view, self.changes, record, outcome)
                 problem = None
             case QuarantineReleased() | QuarantineDiscarded():
-                problem = self._decide_letter(record, outcome)
+                problem = self._decide_letter(record, outcome) if released is None else _NO_DECISION
             case _:
                 if self._partition_of(outcome.organization) != record.partition:
                     problem = Problem(
