@@ -57,13 +57,13 @@ def test_a_change_between_comparison_and_lock_swaps_nothing(
     """What was equal a moment ago is compared again where nobody can change it any more."""
     locked = verifying._compare_under_lock
 
-    def late(log: Log, ledger: SqlLedger, replayed: int, *, swap: bool) -> ReplayReport:
+    def late(log: Log, ledger: SqlLedger, replayed: int, *, swap_at: int | None) -> ReplayReport:
         with app.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE spend SET events = events + 1 WHERE generation = 1 "
                 "AND organization = 'org-003'"
             )
-        return locked(log, ledger, replayed, swap=swap)
+        return locked(log, ledger, replayed, swap_at=swap_at)
 
     monkeypatch.setattr(verifying, "_compare_under_lock", late)
     report = swapped(app)

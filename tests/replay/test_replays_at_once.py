@@ -95,11 +95,11 @@ def test_a_replay_that_is_overtaken_before_it_swaps_ends_by_name(
     locked = verifying._compare_under_lock
     others: list[ReplayReport] = []
 
-    def late(log: Log, ledger: SqlLedger, replayed: int, *, swap: bool) -> ReplayReport:
+    def late(log: Log, ledger: SqlLedger, replayed: int, *, swap_at: int | None) -> ReplayReport:
         if not others:
             monkeypatch.setattr(verifying, "_compare_under_lock", locked)
             others.append(globals()["swap"](app))
-        return locked(log, ledger, replayed, swap=swap)
+        return locked(log, ledger, replayed, swap_at=swap_at)
 
     monkeypatch.setattr(verifying, "_compare_under_lock", late)
     with pytest.raises(Unavailable, match="another replay"):

@@ -59,7 +59,7 @@ def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
     for row in by_keys(
         connection, credit, ("organization", "purchase_id"), wanted.purchases, generation
     ):
-        view.credits[row.organization, row.purchase_id] = _value(CreditRow, row)
+        view.credits[row.organization, row.purchase_id] = value_of(CreditRow, row)
     for row in by_keys(
         connection, dead_letter, ("log_partition", "log_offset"), wanted.letters, generation
     ):
@@ -67,11 +67,11 @@ def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
     for row in by_keys(
         connection, emitter, ("log_partition", "emitter"), wanted.emitters, generation
     ):
-        view.emitters[row.log_partition, row.emitter] = _value(EmitterRow, row)
+        view.emitters[row.log_partition, row.emitter] = value_of(EmitterRow, row)
     for row in by_keys(
         connection, gate_policy, ("organization", "log_partition"), wanted.policies, generation
     ):
-        view.policies[row.organization, row.log_partition] = _value(PolicyRow, row)
+        view.policies[row.organization, row.log_partition] = value_of(PolicyRow, row)
     _load_discarded(connection, generation, wanted, view)
     for row in by_keys(connection, decided_event, ("stream", "version"), wanted.decided):
         if row.log_offset is not None:
@@ -187,7 +187,7 @@ def _load_members(
 ) -> None:
     by_keys = dialect_of(connection).by_keys
     for row in by_keys(connection, member, ("organization", "member"), keys, generation):
-        view.members[row.organization, row.member] = _value(MemberRow, row)
+        view.members[row.organization, row.member] = value_of(MemberRow, row)
 
 
 def _load_publications(
@@ -201,7 +201,7 @@ def _load_publications(
     )
     seen: dict[int, list[PublicationRow]] = {partition: [] for partition in partitions}
     for row in rows:
-        publication = _value(PublicationRow, row)
+        publication = value_of(PublicationRow, row)
         view.publications[row.log_partition, row.publication_id] = publication
         seen[row.log_partition].append(publication)
     for partition, publications in seen.items():
@@ -227,7 +227,7 @@ def rate_card(published: tuple[bytes, ...], withdrawn: frozenset[str]) -> RateCa
     return card
 
 
-def _value(kind: type[Value], row: AnyRow) -> Value:
+def value_of(kind: type[Value], row: AnyRow) -> Value:
     """A row without its generation; the value's fields stand in the order of the table's columns."""
     return kind(*tuple(row)[1:])
 

@@ -294,6 +294,16 @@ gate_epoch = Table(
 """The trusted incarnation of each of the gate's servers; no fold's, so without a generation."""
 
 
+Index(
+    "emitter_retired",
+    emitter.c.log_partition,
+    emitter.c.retired_offset,
+    emitter.c.generation,
+    sqlite_where=emitter.c.retired_offset.is_not(None),
+    postgresql_where=emitter.c.retired_offset.is_not(None),
+)
+
+
 def _by_hold(table: Table) -> str:
     """An index of the rows that came from held usage."""
     has_hold = table.c.hold_id.is_not(None)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from tollkeeper.errors import Misuse
 from tollkeeper.failpoints import failpoint
+from tollkeeper.ledger.epochs import raise_every_epoch
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.store import SqlLedger, SqlTransaction
 from tollkeeper.ledger.tables import consumer_offset, generation, organization
@@ -61,7 +62,7 @@ def verify(log: Log, ledger: SqlLedger, *, now: int, progress: Progress) -> Repl
     replayed = _begin(log, ledger, now)
     try:
         return _compare_in_snapshot(log, ledger, replayed, progress) or _compare_under_lock(
-            log, ledger, replayed, swap=False
+            log, ledger, replayed, swap_at=None
         )
     finally:
         ledger.drop_generation(replayed)
@@ -79,7 +80,7 @@ def rebuild(
     try:
         report = _compare_in_snapshot(log, ledger, replayed, progress)
         if report is None or (swap and report.agrees):
-            report = _compare_under_lock(log, ledger, replayed, swap=swap)
+            report = _compare_under_lock(log, ledger, replayed, swap_at=now if swap else None)
         if report.swapped:
             doomed = report.live_generation
         return report
@@ -117,8 +118,11 @@ def _compare_in_snapshot(
     return None
 
 
-def _compare_under_lock(log: Log, ledger: SqlLedger, replayed: int, *, swap: bool) -> ReplayReport:
-    """Compare, and swap, while the live fold waits: fold the rest, compare, move the pointer."""
+def _compare_under_lock(
+    log: Log, ledger: SqlLedger, replayed: int, *, swap_at: int | None
+) -> ReplayReport:
+    """Compare, and swap where a time is given for it, while the live fold waits: fold the rest, compare,
+    move the pointer."""
     with writing(ledger.engine) as connection:
         keep_writers_out(connection, generation)
         live = live_generation(connection)
@@ -138,9 +142,10 @@ def _compare_under_lock(log: Log, ledger: SqlLedger, replayed: int, *, swap: boo
             while offset < target:
                 offset += fold_next(transaction, log, replayed, partition, offset, target).records
         report = _report(connection, live, replayed, swapped=False)
-        if not (swap and report.agrees):
+        if swap_at is None or not report.agrees:
             return report
         _move_pointer(connection, live, replayed)
+        raise_every_epoch(connection, swap_at)
         failpoint("replay.before_swap_commit")
     return msgspec.structs.replace(report, swapped=True)
 
@@ -151,6 +156,13 @@ def _move_pointer(connection: Connection, live: int, replayed: int) -> None:
     connection.execute(update(generation).where(number == live).values(status="retired"))
     connection.execute(update(generation).where(number == replayed).values(status="live"))
     connection.execute(delete(consumer_offset).where(consumer_offset.c.generation == live))
+    # Under the epochs that are raised with it the gate knows nothing, so there is nothing to catch up on.
+    offsets = consumer_offset.c
+    connection.execute(
+        update(consumer_offset)
+        .where(offsets.generation == replayed)
+        .values(applied_offset=offsets.next_offset)
+    )
 
 
 def _next_offsets(connection: Connection, number: int) -> Mapping[int, int]:

@@ -57,6 +57,15 @@ def _create_emitter() -> None:
         sqlite_with_rowid=False,
     )
 
+    is_retired = sa.text("retired_offset IS NOT NULL")
+    op.create_index(
+        "emitter_retired",
+        "emitter",
+        ["log_partition", "retired_offset", "generation"],
+        sqlite_where=is_retired,
+        postgresql_where=is_retired,
+    )
+
 
 def _create_gate_epoch() -> None:
     op.create_table(
