@@ -152,19 +152,28 @@ class GateFunctions:
 
     def incarnation(self, *, tag: str = SINGLE) -> Incarnation:
         """Which run of which history this server is; of a cluster, the one that has the tag's slot."""
+        found = self._info(tag, "server", "replication")
+        return Incarnation(str(found["run_id"]), str(found["master_replid"]))
+
+    def eviction_policy(self, *, tag: str = SINGLE) -> str:
+        """What the server does when its memory is full; only `noeviction` forgets no hold."""
+        return str(self._info(tag, "memory").get("maxmemory_policy", "unknown"))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _info(self, tag: str, *sections: str) -> dict[str, Any]:
+        """Of the server that has the tag's slot."""
         client = self._client
         try:
             if isinstance(client, RedisCluster):
                 node_of: Callable[[str], Any] = client.get_node_from_key
                 client = client.get_redis_connection(node_of(epoch_key(tag)))
-            found = {**client.info("server"), **client.info("replication")}
+            info: Callable[[str], dict[str, Any]] = client.info
+            return {name: value for one in sections for name, value in info(one).items()}
         except RedisError as error:
             raise unavailable(error) from error
-        return Incarnation(str(found["run_id"]), str(found["master_replid"]))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def _ask(self, call: Call[Any]) -> object:
         words = command_of(self._library, call)

@@ -79,12 +79,13 @@ def redis_url(settings: RedisSettings) -> str:
     return embedded_gate(settings.home)
 
 
-def open_functions(settings: RedisSettings) -> GateFunctions:
+def open_functions(settings: RedisSettings, *, trusted_only: bool = False) -> GateFunctions:
     """The gate's functions on that Redis; starts the embedded one where it doesn't run. Close it.
 
-    Raises GateUnavailable when the embedded one can't be started, or no node of a cluster answers.
+    `trusted_only` is for who holds: see `functions.connect`. Raises GateUnavailable when the embedded
+    one can't be started, or no node of a cluster answers.
     """
-    return GateFunctions(connect(redis_url(settings)))
+    return GateFunctions(connect(redis_url(settings), trusted_only=trusted_only))
 
 
 def open_running_functions(settings: RedisSettings) -> GateFunctions | None:

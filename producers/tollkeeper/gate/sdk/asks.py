@@ -23,6 +23,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """One call that is about to be made. `max_cost_micros` goes before what the tokens would cost.
 
     `further` is what other models may consume besides in the same call: each is held for as well.
+    Without `needs_price` it is an amount alone, of no model: see `ask_amount`.
     """
 
     organization: str
@@ -32,6 +33,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_micros: int | None = None
     scopes: tuple[str, ...] = ()
     further: tuple[Expected, ...] = ()
+    needs_price: bool = True
 
 
 def ask(
@@ -82,6 +84,21 @@ def ask(
     )
 
 
+def ask_amount(*, organization: str, member: str, surface: str, max_cost_micros: int) -> Ask:
+    """An amount that is to be held, whatever it is for; for people who try the gate, not for calls."""
+    asked = ask(
+        organization=organization,
+        member=member,
+        surface=surface,
+        model="-",
+        input_tokens=0,
+        max_output_tokens=0,
+    )
+    if not 0 < max_cost_micros <= MAX_MICROS:
+        raise InvalidInput("amount", f"must be 1 to {MAX_MICROS} micro-USD")
+    return msgspec.structs.replace(asked, max_cost_micros=max_cost_micros, needs_price=False)
+
+
 def cost_micros(usd: str | Decimal) -> int:
     """Decimal USD to micro-USD, rounded up. InvalidInput: it isn't decimal USD, or beyond any cap."""
     nanos = usd_to_nanos(f"{usd:f}" if isinstance(usd, Decimal) else usd, field="max_cost_usd")
@@ -92,6 +109,8 @@ def cost_micros(usd: str | Decimal) -> int:
 
 def priced_micros(asked: Ask, prices: WorstCases, now: int) -> int | Unpriced:
     """What the call may cost at most, in micro-USD and at least 1; or that its model has no price."""
+    if not asked.needs_price and asked.max_cost_micros is not None:
+        return asked.max_cost_micros
     total = 0
     for expected in (asked.expected, *asked.further):
         worst = prices.worst_case(expected, now)

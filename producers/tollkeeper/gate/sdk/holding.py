@@ -7,6 +7,7 @@ there to be released: nobody knows then what Redis has of it. Must not know thre
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -44,11 +45,18 @@ HoldOutcome = Kept | Stopped | NotKnown | Unpriced
 
 
 class Holding:
-    """One call's way to its hold."""
+    """One call's way to its hold. `begin` enters it in the book under an id; the session's own by default."""
 
-    def __init__(self, session: Session, asked: Ask) -> None:
+    def __init__(
+        self,
+        session: Session,
+        asked: Ask,
+        *,
+        begin: Callable[[str, Request], Kept | None] | None = None,
+    ) -> None:
         self._session = session
         self._asked = asked
+        self._begin = begin or session.begin
         self._request: Request | None = None
         self._kept: Kept | None = None
 
@@ -99,7 +107,7 @@ class Holding:
             return self._kept
         self._end()
         try:
-            self._kept = self._session.begin(self._asked.organization, request)
+            self._kept = self._begin(self._asked.organization, request)
         except GateUnavailable as error:
             return Passing(str(error), is_final=True)
         return self._kept or Passing("this emitter begins anew")
