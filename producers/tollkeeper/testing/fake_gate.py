@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import cache
 from typing import TypeVar
 
 from tollkeeper.events.gate import GateEvent
@@ -19,6 +20,7 @@ from tollkeeper.gate.sdk.policies import PolicyName
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.metering.usage import Prepared, Usage, recorded
 from tollkeeper.money.amounts import usd_to_nanos
+from tollkeeper.money.instants import MICROS_PER_DAY
 from tollkeeper.rating.card import RateCard, Rated
 from tollkeeper.rating.files import built_in_proposals
 from tollkeeper.testing.fake_functions import FakeFunctions
@@ -49,7 +51,7 @@ class FakeWorld:
         now: int = NOON,
     ) -> None:
         publications = _publications(tuple(prices), now)
-        self.card = RateCard(publications)
+        self.card = _card(publications)
         self.functions = FakeFunctions(now=now, prices=publications)
         self.functions.members = None if members is None else set(members)
         self.functions.caps = {"organization": _cap(cap_usd), "member": _cap(member_cap_usd)}
@@ -188,24 +190,35 @@ class _Awaited:
 
 
 def _publications(prices: tuple[PriceRow, ...], now: int) -> tuple[PricesPublished, ...]:
-    proposals = [
-        (one.publication_id, one.effective_from, one.prices) for one in built_in_proposals()
-    ]
-    if prices:
-        proposals.append(("fake", now - 86_400_000_000, prices))
+    if not prices:
+        return _built_in()
+    return (*_built_in(), _published("fake", now - MICROS_PER_DAY, prices))
+
+
+@cache
+def _built_in() -> tuple[PricesPublished, ...]:
+    proposals = built_in_proposals()
     return tuple(
-        PricesPublished(
-            publication_id=name,
-            effective_from=effective_from,
-            source="test",
-            source_date="2026-11-15",
-            prices=rows,
-            command_id=f"cmd-{name}",
-            actor="operator",
-            occurred_at=now,
-        )
-        for name, effective_from, rows in proposals
+        _published(one.publication_id, one.effective_from, one.prices) for one in proposals
     )
+
+
+def _published(name: str, effective_from: int, rows: tuple[PriceRow, ...]) -> PricesPublished:
+    return PricesPublished(
+        publication_id=name,
+        effective_from=effective_from,
+        source="test",
+        source_date="2026-11-15",
+        prices=rows,
+        command_id=f"cmd-{name}",
+        actor="operator",
+        occurred_at=effective_from,
+    )
+
+
+@cache
+def _card(publications: tuple[PricesPublished, ...]) -> RateCard:
+    return RateCard(publications)
 
 
 def _cap(usd: Usd) -> int | None:

@@ -47,7 +47,7 @@ class AsyncGate:
         if async_functions is None:
             if not isinstance(functions, str):
                 raise TypeError("async_functions must be given, or Redis' URL instead of both")
-            async_functions = AsyncGateFunctions(connect_async(functions))
+            async_functions = AsyncGateFunctions(connect_async(functions, trusted_only=True))
         self._async_functions = async_functions
         recorder = EmitterRecorder(emitter) if isinstance(emitter, Emitter) else emitter
         self._core = Core(

@@ -11,7 +11,7 @@ from typing import NotRequired, Required, TypedDict, Unpack
 
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate.functions import GateFunctions, connect
-from tollkeeper.gate.redis_settings import load_redis_settings, open_functions
+from tollkeeper.gate.redis_settings import load_redis_settings, redis_url
 from tollkeeper.gate.sdk.asks import Ask, ask
 from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.hold import Hold
@@ -91,8 +91,8 @@ class Gate:
         Without the last two it is embedded, and a Valkey is started unless one runs for this home.
         InvalidInput: a setting can't be. GateUnavailable: the embedded Valkey can't be started.
         """
-        functions = open_functions(load_redis_settings(environ))
-        return cls(open_emitter(environ), functions, settings=settings)
+        url = redis_url(load_redis_settings(environ))
+        return cls(open_emitter(environ), url, settings=settings)
 
     @property
     def core(self) -> Core:
@@ -143,5 +143,7 @@ class Gate:
 
 
 def functions_at(functions: str | Functions) -> Functions:
-    """Those at a URL, or those that were given."""
-    return GateFunctions(connect(functions)) if isinstance(functions, str) else functions
+    """Those at a URL, asked only where its epoch is about that very server; or those that were given."""
+    if isinstance(functions, str):
+        return GateFunctions(connect(functions, trusted_only=True))
+    return functions

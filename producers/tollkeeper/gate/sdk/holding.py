@@ -277,5 +277,5 @@ def _ready(session: Session, organization: str) -> Primary | Passing:
     except GateUnavailable as error:
         return Passing(str(error), is_final=True)
     if primary.trouble is not None:
-        return Passing(primary.trouble, is_final=primary.is_away)
+        return Passing(primary.trouble, is_final=primary.is_away and primary.was_ready)
     return primary

@@ -1,0 +1,157 @@
+"""What a hold waits for, how long, and what it answers then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from gate.servers import Server
+from gate_sdk.conftest import DeskMaker
+from gate_sdk.desk import Desk, booked
+
+from tollkeeper.errors import Misuse
+from tollkeeper.gate import encoding
+from tollkeeper.gate.sdk import GateSettings, Refused
+
+MILLI = 0.001
+
+
+def test_an_unknown_organization_is_asked_for_again_and_again_until_it_is_warm(
+    make_desk: DeskMaker,
+) -> None:
+    desk = make_desk()
+    desk.publish_prices()
+    desk.tick()
+    desk.fold_emitters()
+    desk.tick()
+    assert desk.world.run(encoding.asked_to_warm(tag=desk.world.tag)) == ()
+
+    def warm_at_the_fourth() -> None:
+        asked = desk.world.run(encoding.asked_to_warm(tag=desk.world.tag))
+        assert asked == (desk.world.name,), "the hold asks for it"
+        if len(desk.pauses) == 4:
+            desk.world.warmed()
+
+    desk.while_waiting = warm_at_the_fourth
+    with desk.hold() as hold:
+        assert desk.pauses == [2 * MILLI, 4 * MILLI, 8 * MILLI, 16 * MILLI]
+        assert desk.in_redis() == [hold.hold_id]
+        assert desk.line.names() == ["note", *["hold"] * 5]
+        assert len({call.arguments[3] for call in desk.line.calls if call.function == "hold"}) == 1
+
+
+def test_an_organization_that_nobody_warms_is_unavailable_after_the_wait(
+    make_desk: DeskMaker,
+) -> None:
+    desk = make_desk(GateSettings(warm_wait_s=1.0))
+    desk.publish_prices()
+    desk.tick()
+    desk.fold_emitters()
+    desk.tick()
+    with pytest.raises(Refused, match="isn't warm") as refused:
+        desk.hold()
+    [reason] = refused.value.reasons
+    assert (reason.reason, reason.requested_nanos) == ("unavailable", 10_000)
+    assert sum(desk.pauses) == pytest.approx(1.0)
+    assert max(desk.pauses) == 50 * MILLI
+    assert (desk.in_redis(), booked(desk)) == ([], {})
+
+
+def test_the_first_hold_waits_until_the_start_is_logged_folded_and_listed(
+    make_desk: DeskMaker,
+) -> None:
+    desk = make_desk()
+    desk.publish_prices()
+    desk.world.warmed()
+
+    def fold_after_three_seconds() -> None:
+        if sum(desk.pauses) > 3:
+            desk.fold_emitters()
+
+    desk.while_waiting = fold_after_three_seconds
+    with desk.hold():
+        assert 3 < sum(desk.pauses) < 3.2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cause"),
+    [
+        (lambda desk: None, "start is logged, and not yet folded"),
+        (lambda desk: desk.fold_emitters(), "no prices"),
+    ],
+    ids=["not listed", "no prices"],
+)
+def test_a_start_that_never_comes_to_an_end_is_unavailable(
+    make_desk: DeskMaker, trouble: Callable[[Desk], None], cause: str
+) -> None:
+    desk = make_desk(GateSettings(start_wait_s=10.0))
+    desk.world.warmed()
+    desk.tick()
+    trouble(desk)
+    with pytest.raises(Refused, match=cause):
+        desk.hold()
+    assert sum(desk.pauses) <= 10.001
+    if "prices" not in cause:
+        assert sum(desk.pauses) == pytest.approx(10.0)
+
+
+def test_a_redis_that_is_away_is_unavailable_without_a_wait(desk: Desk) -> None:
+    desk.line.is_cut = True
+    desk.pass_by(1.9)
+    desk.tick()
+    with pytest.raises(Refused):
+        desk.hold()  # the last answer is fresh: it is tried
+    assert desk.gate.stats().trouble is None
+    desk.pass_by(0.1)
+    desk.tick()
+    assert desk.gate.stats().trouble is not None
+    desk.pauses.clear()
+    desk.pass_by(30)
+    with pytest.raises(Refused, match="got lost") as refused:
+        desk.hold()
+    assert refused.value.is_unavailable
+    assert desk.pauses == []
+    desk.line.is_cut = False
+    desk.tick()
+    desk.hold().release()
+
+
+def test_a_trouble_that_has_had_its_time_keeps_nobody_waiting_any_more(desk: Desk) -> None:
+    desk.world.begin_epoch(2, opened=False)
+    desk.tick()
+    desk.pass_by(0.4)
+    with pytest.raises(Refused, match="not yet folded"):
+        desk.hold()
+    assert sum(desk.pauses) == pytest.approx(0.6)
+    desk.pauses.clear()
+    with pytest.raises(Refused):
+        desk.hold()
+    assert desk.pauses == []
+
+
+def test_without_a_spool_nothing_is_held_since_its_usage_could_not_be_reported(
+    server: Server, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    spool.write_text("not a folder")
+    desk = Desk(server, spool)
+    desk.world.warmed()
+    for _ in range(2):
+        with pytest.raises(Refused, match="usage couldn't be reported"):
+            desk.hold()
+    spool.unlink()
+    desk.publish_prices()
+    desk.tick()
+    desk.fold_emitters()
+    desk.tick()
+    desk.hold().release()
+    desk.emitter.abandon()
+
+
+def test_an_upkeep_that_broke_stops_everything_and_says_so(desk: Desk) -> None:
+    desk.emitter.abandon()
+    with pytest.raises(Misuse):
+        desk.gate.core.tick()
+    with pytest.raises(Refused, match="upkeep broke: the emitter is closed"):
+        desk.hold()
