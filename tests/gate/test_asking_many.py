@@ -89,8 +89,9 @@ def test_who_waits_at_no_server_s_bell_is_told() -> None:
 
 
 def test_a_function_that_breaks_among_many_is_a_bug(valkey: Service) -> None:
-    line = "  if not org then return {'absent'} end\n"
-    with told_the_time(valkey.address, replaced(lua_source(), line, "  org = nil + 1\n")) as server:
+    line = "  if not org then return {'absent'} end\n  local answer = {'status'"
+    broken = replaced(lua_source(), line, f"  org = nil + 1\n{line}")
+    with told_the_time(valkey.address, broken) as server:
         world = World(server)
         status = encoding.status(world.name, member="ann")
         answers = server.gate.run_many([status, encoding.read_epoch(tag=world.tag)])

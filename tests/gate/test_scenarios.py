@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from gate.scenarios_copy import COPY
+from gate.scenarios_enforcement import ENFORCEMENT
 from gate.scenarios_following import FOLLOWING
 from gate.scenarios_money import MONEY
 from gate.scenarios_trust import TRUST
@@ -22,7 +23,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(
-    "scenario", [*MONEY, *COPY, *TRUST, *FOLLOWING], ids=lambda one: one.__name__
+    "scenario", [*MONEY, *COPY, *TRUST, *FOLLOWING, *ENFORCEMENT], ids=lambda one: one.__name__
 )
 def test_scenario(scenario: Callable[[World], None], server: Server) -> None:
     scenario(World(server))

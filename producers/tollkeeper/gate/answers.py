@@ -37,7 +37,8 @@ class Against(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Nothing is reserved; every reason (RULES R24). `period_end` is when caps lift by themselves."""
+    """Nothing is reserved; every reason (RULES R24). `period_end` is when caps lift by themselves; 0 when
+    there is no such organization, and so no period."""
 
     now: int
     period_end: int
@@ -108,6 +109,10 @@ class BelowFloor(msgspec.Struct, frozen=True):
 
 class ReadTooEarly(msgspec.Struct, frozen=True):
     """The snapshot was read before SQL's epoch row was open: read another."""
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """For a while holds are refused, since there is no such organization."""
 
 
 class Unexamined(msgspec.Struct, frozen=True):
@@ -236,6 +241,21 @@ class OpenHold(msgspec.Struct, frozen=True):
     member: str
 
 
+class Copy(msgspec.Struct, frozen=True):
+    """All that Redis has of an organization: its state as it is stored, and the open holds."""
+
+    is_known: bool
+    offset: int
+    position: int
+    fields: dict[str, str]
+    holds: tuple[OpenHold, ...]
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch in which anything was asked of the organization."""
+        return int(self.fields["epoch"])
+
+
 NotNow = Unknown | Untrusted | Stale
 HoldAnswer = Granted | Refused | EmitterRefused | HoldIdRefused | NotNow
 ReleaseAnswer = Released | HoldIdRefused | Untrusted | Stale
@@ -243,6 +263,7 @@ ApplyAnswer = Applied | Ignored | NotNow
 WarmAnswer = (
     Warmed | AlreadyKnown | BelowFloor | ReadTooEarly | Unexamined | Elsewhere | Untrusted | Stale
 )
+DenyAnswer = Denied | AlreadyKnown | BelowFloor | ReadTooEarly | Untrusted | Stale
 ReassertAnswer = Reasserted | EmitterRefused | HoldIdRefused | Untrusted | Stale
 PrimaryAnswer = Done | Untrusted | Stale
 TouchAnswer = Touched | NoEpoch | Untrusted

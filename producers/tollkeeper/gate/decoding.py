@@ -88,6 +88,13 @@ def _open_holds(words: Words) -> tuple[a.OpenHold, ...]:
     )
 
 
+def _copy(words: Words) -> a.Copy:
+    known, offset, position, count = map(int, words[:4])
+    end = 4 + 2 * count
+    fields = dict(zip(words[4:end:2], words[5:end:2], strict=True))
+    return a.Copy(bool(known), offset, position, fields, _open_holds(words[end:]))
+
+
 def _epoch(words: Words) -> a.EpochKey:
     number, phase, library, run_id, replication_id, lease_until, now = words
     return a.EpochKey(
@@ -162,6 +169,16 @@ warm_answer: Decode[a.WarmAnswer] = _decoder(
         "stale": _stale,
     }
 )
+deny_answer: Decode[a.DenyAnswer] = _decoder(
+    {
+        "denied": _plain(a.Denied),
+        "known": _plain(a.AlreadyKnown),
+        "below_floor": _whole(a.BelowFloor),
+        "not_open": _plain(a.ReadTooEarly),
+        "untrusted": _untrusted,
+        "stale": _stale,
+    }
+)
 reassert_answer: Decode[a.ReassertAnswer] = _decoder(
     {
         "reasserted": _whole(a.Reasserted),
@@ -213,4 +230,5 @@ asked_answer: Decode[tuple[str, ...]] = _decoder({"asked": tuple})
 status_answer: Decode[a.Status | a.Absent] = _decoder(
     {"status": _status, "absent": _plain(a.Absent)}
 )
+copy_answer: Decode[a.Copy | a.Absent] = _decoder({"copy": _copy, "absent": _plain(a.Absent)})
 open_holds_answer: Decode[tuple[a.OpenHold, ...]] = _decoder({"holds": _open_holds})

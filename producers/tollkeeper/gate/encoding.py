@@ -23,6 +23,7 @@ from tollkeeper.gate.commands import (
     HeldCall,
     Incarnation,
     Kind,
+    Phase,
     Request,
     Snapshot,
     Spent,
@@ -120,6 +121,20 @@ def warm(organization: str, snapshot: Snapshot, *, tag: str = SINGLE) -> Call[a.
     return _on(organization, "warm", snapshot.epoch, tag, arguments, decoding.warm_answer)
 
 
+def deny(
+    organization: str,
+    *,
+    epoch: int,
+    phase: Phase,
+    position: int,
+    for_micros: int,
+    tag: str = SINGLE,
+) -> Call[a.DenyAnswer]:
+    """Have holds refused for a while: the snapshot read at `position` has no such organization."""
+    arguments: Arguments = [phase, position, for_micros]
+    return _on(organization, "deny", epoch, tag, arguments, decoding.deny_answer)
+
+
 def reassert(
     organization: str, holds: Sequence[HeldCall], *, emitter: str, epoch: int, tag: str = SINGLE
 ) -> Call[a.ReassertAnswer]:
@@ -139,6 +154,12 @@ def status(
     arguments = (member, "-", *_listed((one,) for one in scopes))
     keys = organization_keys(organization)
     return Call("status", keys, arguments, decoding.status_answer, only_reads=True)
+
+
+def copy(organization: str) -> Call[a.Copy | a.Absent]:
+    """All that Redis has of the organization, of one moment."""
+    keys = organization_keys(organization)
+    return Call("copy", keys, (), decoding.copy_answer, only_reads=True)
 
 
 def open_holds(organization: str) -> Call[tuple[a.OpenHold, ...]]:

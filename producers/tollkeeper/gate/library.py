@@ -17,7 +17,7 @@ import msgspec
 LAYOUT = 1
 PARTS = (
     *("arguments", "primary", "organization", "limits", "holds"),
-    *("hold", "extend", "release", "apply", "warm", "reassert", "status"),
+    *("hold", "extend", "release", "apply", "warm", "deny", "reassert", "status", "copy"),
     *("epochs", "emitters", "publishing"),
 )
 """In the order in which each uses what stands before it."""
@@ -34,6 +34,11 @@ class Library(msgspec.Struct, frozen=True):
 def current_library() -> Library:
     """The version of this release."""
     return assemble(lua_source())
+
+
+def layout_of(name: str) -> str:
+    """What two versions have in common that keep their data in the same way."""
+    return name.rsplit("_", 1)[0]
 
 
 def lua_source() -> str:

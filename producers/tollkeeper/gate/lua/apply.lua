@@ -88,6 +88,13 @@ local function settle(call, org, ids)
   end
 end
 
+-- A fold knows the organization: it is there, and what is written from here on has to stay.
+local function become_unknown_by_fold(call, org, position)
+  redis.call('HDEL', call.state, 'nobody_until')
+  redis.call('PERSIST', call.state)
+  become_unknown(call, org, position)
+end
+
 local function install(call, org, fold)
   install_totals(call, org, fold)
   install_caps(call, fold.caps)
@@ -126,7 +133,7 @@ local function apply(keys, args)
       return {'applied'}
     end
   end
-  become_unknown(call, org, fold.position)
+  become_unknown_by_fold(call, org, fold.position)
   return {'unknown'}
 end
 
@@ -146,7 +153,7 @@ local function make_unknown(keys, args)
   local org = load_organization(call)
   local no = not_in_force(load_primary(call.prefix)) or older_epoch(call, org)
   if no then return no end
-  become_unknown(call, org, position)
+  become_unknown_by_fold(call, org, position)
   return {'unknown'}
 end
 

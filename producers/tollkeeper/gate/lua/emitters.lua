@@ -66,7 +66,8 @@ end
 
 register('note', note, GRANTS)
 
--- strike_notes: these organizations were made unknown after this emitter's retirement.
+-- strike_notes: these organizations were made unknown after this emitter's retirement; they are asked to be warmed,
+-- so that its holds there go with or without traffic.
 --
 -- Keys: the primary's epoch. Arguments: epoch; emitter; number of organizations, each.
 -- Answers: struck; emitter with cause listed: it isn't retired; untrusted.
@@ -80,8 +81,10 @@ local function strike_notes(keys, args)
   local no = not_this(load_primary(prefix), epoch)
   if no then return no end
   if redis.call('HGET', prefix .. ':emitters', emitter) ~= 'retired' then return {'emitter', 'listed'} end
+  local now = clock()
   for _, organization in ipairs(organizations) do
     redis.call('SREM', prefix .. ':noted:' .. emitter, organization)
+    ask_to_warm({prefix = prefix, organization = organization, now = now})
   end
   return {'struck'}
 end

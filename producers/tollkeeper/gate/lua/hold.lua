@@ -5,7 +5,8 @@
 --   number of further scopes, each as DIMENSION/VALUE.
 -- Answers, instants in microseconds, amounts in micro-USD:
 --   granted   granted at, held, now, lease until
---   refused   now, end of the period, then of each reason: name, scope, cap or 'unlimited', spent, held
+--   refused   now, end of the period (0: there is no such organization), then of each reason: name, scope,
+--             cap or 'unlimited', spent, held
 --   unknown   and asks for the organization to be warmed
 --   untrusted cause (absent, superseded, epoch, recovering, lease), the primary's epoch
 --   stale     the organization's epoch
@@ -30,6 +31,9 @@ local function seen_before(call, primary, org, id, issued, request)
 end
 
 local function answer_unknown(call, org)
+  if is_nobody(call) then
+    return {'refused', call.now, 0, 'organization', 'organization/' .. call.organization, '', '', ''}
+  end
   if org then become_unknown(call, org, 0) end
   ask_to_warm(call)
   return {'unknown'}

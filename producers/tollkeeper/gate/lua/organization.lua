@@ -9,6 +9,7 @@
 --   funding          prepaid, arrears
 --   seats            the seat policy; every_member is the one known so far
 --   levels           dimensions of the caps that bind, for example 'organization member'
+--   nobody_until     until then SQL is taken to have no such organization, see deny.lua
 --   oldest           ids issued before it (milliseconds) are refused: their marks may be gone
 --   purchased, used  credits
 --   held             in open holds of all periods
@@ -75,6 +76,12 @@ local function become_unknown(call, org, position)
   local epoch = math.max(call.epoch, org and org.epoch or 0)
   redis.call('HSET', call.state, 'epoch', digits(epoch), 'known', '0', 'floor', digits(floor))
   if org then org.epoch, org.known, org.floor = epoch, false, floor end
+end
+
+-- Whether SQL was found to have no such organization, a short while ago.
+local function is_nobody(call)
+  local until_micros = redis.call('HGET', call.state, 'nobody_until')
+  return until_micros and call.now < tonumber(until_micros)
 end
 
 -- Refuses a call of an older epoch; one of a newer epoch makes the organization unknown, whatever it is about.

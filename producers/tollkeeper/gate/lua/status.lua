@@ -32,6 +32,18 @@ end
 
 register('status', status, READS)
 
+local function add_open_holds(call, answer)
+  local ids = redis.call('HKEYS', call.holds)
+  table.sort(ids)
+  for _, id in ipairs(ids) do
+    local one = load_hold(call, id)
+    for _, item in ipairs({id, one.epoch, one.granted_at, one.held, one.request.asked, one.request.member}) do
+      answer[#answer + 1] = item
+    end
+  end
+  return answer
+end
+
 -- open_holds: the table of open holds, for a snapshot to be compared with and for people. Changes nothing.
 --
 -- Keys: the organization's state, holds, marks.
@@ -42,16 +54,7 @@ local function open_holds(keys, args)
   local call = organization_call(keys, {list = {'-', '0'}, at = 0})
   no_more(args)
 
-  local answer = {'holds'}
-  local ids = redis.call('HKEYS', call.holds)
-  table.sort(ids)
-  for _, id in ipairs(ids) do
-    local one = load_hold(call, id)
-    for _, item in ipairs({id, one.epoch, one.granted_at, one.held, one.request.asked, one.request.member}) do
-      answer[#answer + 1] = item
-    end
-  end
-  return answer
+  return add_open_holds(call, {'holds'})
 end
 
 register('open_holds', open_holds, READS)

@@ -85,12 +85,25 @@ local function install_snapshot(call, snapshot, org)
   end
 end
 
--- Nil when the snapshot may be installed.
-local function not_warming(call, primary, org, snapshot)
+-- What is known needs no snapshot, and nobody has to ask for one any more.
+local function known_already(call, org)
+  if not org or not org.known then return nil end
+  redis.call('ZREM', call.prefix .. ':asked', call.organization)
+  return {'known'}
+end
+
+-- What speaks against believing a snapshot, whatever it says.
+local function not_believing(call, primary, org, snapshot)
   local no = not_in_epoch(primary, call.epoch) or not_open(primary)
   if no then return no end
   if snapshot.phase ~= 'open' then return {'not_open'} end
-  if snapshot.position < org.floor then return {'below_floor', org.floor} end
+  if org and snapshot.position < org.floor then return {'below_floor', org.floor} end
+end
+
+-- Nil when the snapshot may be installed.
+local function not_warming(call, primary, org, snapshot)
+  local no = not_believing(call, primary, org, snapshot)
+  if no then return no end
   if not period_at(snapshot, call.now) then return {'elsewhere', call.now} end
 end
 
@@ -102,9 +115,8 @@ local function warm(keys, args)
 
   local primary = load_primary(call.prefix)
   local org = load_organization(call)
-  local no = not_in_force(primary) or older_epoch(call, org)
+  local no = not_in_force(primary) or older_epoch(call, org) or known_already(call, org)
   if no then return no end
-  if org and org.known then return {'known'} end
   if org then become_unknown(call, org, 0) end
   org = org or {floor = 0, oldest = 0, known = false}
   no = not_warming(call, primary, org, snapshot)
