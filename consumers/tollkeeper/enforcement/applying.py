@@ -1,0 +1,197 @@
+"""Following a pipeline: Redis is told what was folded, after each commit at once, and later what couldn't be
+told then.
+
+Redis moves from one offset of an organization to the next by compare and set, or knows it no more; so it
+does no harm when this is done twice, late, or by a zombie. What mustn't be is that something is left out
+and counted as told: `applied` moves only over what Redis has answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy import Connection
+
+from tollkeeper.enforcement.bounded import Deadline
+from tollkeeper.enforcement.freeing import make_unknown
+from tollkeeper.enforcement.listing import list_emitters
+from tollkeeper.enforcement.means import Means
+from tollkeeper.enforcement.telling import Teller
+from tollkeeper.errors import Unavailable
+from tollkeeper.ledger.effects import Effects
+from tollkeeper.ledger.enforcing import emitters, read_epochs, retired_since, touched_since
+from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.ledger.port import Position
+from tollkeeper.logline import LogLine, failure
+from tollkeeper.outbox.database import reading
+
+logger = logging.getLogger(__name__)
+
+
+class _Backlog(msgspec.Struct):
+    """What Redis lacks of a partition up to a position; it shrinks as it is told."""
+
+    position: int
+    organizations: list[str]
+    retired: tuple[str, ...]
+
+
+class _Place(msgspec.Struct):
+    """One owned partition: the fold's position, up to where Redis was told, and what it lacks."""
+
+    position: int
+    applied: int
+    backlog: _Backlog | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.applied >= self.position
+
+
+class Applier:
+    """Follows one pipeline (`pipeline.following.Follower`); `tick` may run in another thread."""
+
+    is_following = True
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._teller = Teller(means)
+        self._lock = threading.Lock()
+        self._catching_up = threading.Lock()
+        self._generation = 0
+        self._places: dict[int, _Place] = {}
+        self._again_at = float("-inf")
+
+    def adopted(self, generation: int, positions: Mapping[int, Position]) -> None:
+        """Follow these partitions from here on; what was folded after `applied_offset` is caught up with."""
+        with self._lock:
+            self._generation = generation
+            self._places = {
+                partition: _Place(position.next_offset, position.applied_offset or 0)
+                for partition, position in positions.items()
+            }
+
+    def applied(self) -> dict[int, int]:
+        """Up to where Redis was told of each partition, for the next transaction to store."""
+        with self._lock:
+            return {partition: place.applied for partition, place in self._places.items()}
+
+    def behind(self) -> list[int]:
+        """The partitions of which Redis lacks something."""
+        with self._lock:
+            return sorted(one for one, place in self._places.items() if not place.is_whole)
+
+    def folded(self, effects: Effects) -> None:
+        """Tell Redis what a committed round did.
+
+        Begins nothing after `apply_within_s`, and raises nothing that is Unavailable.
+        """
+        with self._lock:
+            whole = self._move(effects)
+        if whole and self._means.monotonic() >= self._again_at:
+            try:
+                told = self._teller.tell(effects, whole, self._means.deadline())
+            except Unavailable as away:
+                self._failed(away)
+            else:
+                for partition in told:
+                    self._has(whole[partition], effects.positions[partition])
+        self._means.observer.behind(len(self.behind()))
+
+    def tick(self) -> bool:
+        """Catch up with some of what Redis lacks; whether it lacks nothing any more.
+
+        What was touched meanwhile becomes unknown, since what `apply` would have said is gone.
+        """
+        if self._means.monotonic() < self._again_at or not self._catching_up.acquire(
+            blocking=False
+        ):
+            return False
+        try:
+            self._catch_up(self._means.deadline())
+        except Unavailable as away:
+            self._failed(away)
+        finally:
+            self._catching_up.release()
+        behind = self.behind()
+        self._means.observer.behind(len(behind))
+        return not behind
+
+    def _move(self, effects: Effects) -> dict[int, _Place]:
+        """Note how far was folded; the partitions of which Redis had everything before this round."""
+        whole = {}
+        for partition, position in effects.positions.items():
+            place = self._places.get(partition)
+            if place is None or effects.generation != self._generation:
+                continue
+            if place.is_whole:
+                whole[partition] = place
+            place.position = max(place.position, position)
+        return whole
+
+    def _catch_up(self, deadline: Deadline) -> None:
+        with self._lock:
+            generation = self._generation
+            behind = {one: place for one, place in self._places.items() if not place.is_whole}
+        if not behind:
+            return
+        with reading(self._means.engine) as connection:
+            if live_generation(connection) != generation:
+                return  # its partitions are about to be adopted anew
+            epochs = {tag: row.epoch for tag, row in read_epochs(connection).items()}
+            known = emitters(connection, generation)
+            for partition, place in behind.items():
+                place.backlog = place.backlog or _backlog(connection, generation, partition, place)
+        for tag, epoch in epochs.items():
+            if not list_emitters(
+                self._means.functions, epoch, started=known.started, retired=known.retired, tag=tag
+            ):
+                self._means.observer.not_applied("list")
+                return
+        for partition, place in behind.items():
+            if epochs and place.backlog is not None:
+                if not self._clear(partition, place.backlog, epochs, deadline):
+                    return
+                self._has(place, place.backlog.position)
+                place.backlog = None
+
+    def _clear(
+        self, partition: int, backlog: _Backlog, epochs: Mapping[str, int], deadline: Deadline
+    ) -> bool:
+        """Tell Redis of it until the deadline; whether all was told."""
+        while backlog.organizations:
+            part = backlog.organizations[-self._means.settings.at_once :]
+            if deadline.is_over() or not make_unknown(
+                self._means.functions, part, epochs, position=backlog.position
+            ):
+                return False
+            del backlog.organizations[-len(part) :]
+            self._means.observer.made_unknown(len(part), "behind")
+        return self._teller.free(partition, backlog.retired, epochs, backlog.position, deadline)
+
+    def _has(self, place: _Place, position: int) -> None:
+        with self._lock:
+            place.applied = max(place.applied, position)
+
+    def _failed(self, away: Unavailable) -> None:
+        """Leave Redis alone for a while, so that the fold isn't kept waiting again and again."""
+        self._again_at = self._means.monotonic() + self._means.settings.retry_s
+        self._means.observer.not_applied(type(away).__name__)
+        logger.warning(LogLine("gate_not_told", **failure(away)))
+
+
+def _backlog(
+    connection: Connection, generation: int, partition: int, place: _Place
+) -> _Backlog | None:
+    """What was folded after what Redis was told, as this snapshot shows it."""
+    position = positions(connection, generation).get(partition)
+    if position is None:
+        return None
+    return _Backlog(
+        position.next_offset,
+        [*touched_since(connection, generation, partition, place.applied)],
+        tuple(retired_since(connection, generation, partition, place.applied)),
+    )
