@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate.async_functions import AsyncGateFunctions, connect_async
@@ -17,13 +17,17 @@ from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.gate import CallFields, functions_at
 from tollkeeper.gate.sdk.hold import AsyncHold
 from tollkeeper.gate.sdk.holding import Holding
+from tollkeeper.gate.sdk.identity import Identity
 from tollkeeper.gate.sdk.ports import AsyncFunctions, Functions, Recorder
 from tollkeeper.gate.sdk.recorder import EmitterRecorder
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.gate.sdk.stats import GateStats
 from tollkeeper.gate.sdk.steps import AsyncPause, drive_async
+from tollkeeper.gate.sdk.wrapping.settings import WrapSettings
 from tollkeeper.metering.emitter import Emitter
 from tollkeeper.metering.opening import open_emitter
+
+C = TypeVar("C")
 
 
 class AsyncGate:
@@ -96,6 +100,19 @@ class AsyncGate:
         outcome = await drive_async(holding.steps(), run, self._pause)
         kept, policy = self._core.conclude(asked, outcome)
         return AsyncHold(self._core, asked, kept, policy, run=run, pause=self._pause)
+
+    def wrap(
+        self,
+        client: C,
+        *,
+        default: Identity | None = None,
+        settings: WrapSettings | None = None,
+        allow: Collection[str] = (),
+    ) -> C:
+        """An asyncio client of `anthropic` or `openai` whose model calls are held; see `Gate.wrap`."""
+        from tollkeeper.gate.sdk.wrapping.clients import wrap  # it is made of gates
+
+        return wrap(self, client, default=default, settings=settings, allow=allow)
 
     def stats(self) -> GateStats:
         """What it has done and has in flight, for metrics."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from types import TracebackType
-from typing import NotRequired, Required, TypedDict, Unpack
+from typing import NotRequired, Required, TypedDict, TypeVar, Unpack
 
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate.functions import GateFunctions, connect
@@ -16,14 +16,18 @@ from tollkeeper.gate.sdk.asks import Ask, ask
 from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.hold import Hold
 from tollkeeper.gate.sdk.holding import Holding
+from tollkeeper.gate.sdk.identity import Identity
 from tollkeeper.gate.sdk.ports import Functions, Recorder
 from tollkeeper.gate.sdk.recorder import EmitterRecorder
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.gate.sdk.stats import GateStats
 from tollkeeper.gate.sdk.steps import Pause, drive
+from tollkeeper.gate.sdk.wrapping.settings import WrapSettings
 from tollkeeper.metering.emitter import Emitter
 from tollkeeper.metering.opening import open_emitter
 from tollkeeper.rating.worst_case import CacheWrite
+
+C = TypeVar("C")
 
 
 class CallFields(TypedDict, total=False):
@@ -118,6 +122,25 @@ class Gate:
         outcome = drive(holding.steps(), self._functions.run, self._pause)
         kept, policy = self._core.conclude(asked, outcome)
         return Hold(*(self._core, asked, kept, policy), run=self._functions.run, pause=self._pause)
+
+    def wrap(
+        self,
+        client: C,
+        *,
+        default: Identity | None = None,
+        settings: WrapSettings | None = None,
+        allow: Collection[str] = (),
+    ) -> C:
+        """A client of `anthropic` or `openai` like this one, whose model calls are held and settled.
+
+        No call site changes: with `acting_for(...)` around it, or for `default`, each call has one
+        hold, retries included, and may raise `Refused` besides what it raised before. What may cost
+        tokens and isn't understood raises Misuse, unless `allow` names its path. The client itself
+        stays as it is.
+        """
+        from tollkeeper.gate.sdk.wrapping.clients import wrap  # it is made of gates
+
+        return wrap(self, client, default=default, settings=settings, allow=allow)
 
     def stats(self) -> GateStats:
         """What it has done and has in flight, for metrics."""
