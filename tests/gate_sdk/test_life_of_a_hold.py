@@ -8,12 +8,13 @@ import pytest
 from gate.world import LEASE_MICROS
 from gate_sdk.conftest import DeskMaker
 from gate_sdk.desk import Desk, booked
+from support.forking import ended_well, in_fork
 
 from tollkeeper.errors import InvalidInput, Misuse, SpoolFailed
 from tollkeeper.gate import answers as a
 from tollkeeper.gate.commands import Request
 from tollkeeper.gate.hold_ids import parse_hold_id
-from tollkeeper.gate.sdk import GateSettings, Refused
+from tollkeeper.gate.sdk import AsyncGate, GateSettings, Refused
 from tollkeeper.metering.adapters.provider import ProviderUsage
 from tollkeeper.metering.usage import InvalidUsage, Usage
 
@@ -287,3 +288,22 @@ def test_an_organization_whose_id_leaves_no_room_for_a_hold_s_is_refused_by_name
     with pytest.raises(InvalidInput, match="hold_id"):
         desk.hold(organization="o" * 100)
     assert booked(desk) == {}
+
+
+def test_an_async_gate_on_functions_of_one_s_own_needs_both_kinds(desk: Desk) -> None:
+    with pytest.raises(TypeError, match="async_functions"):
+        AsyncGate(desk.emitter, desk.line)
+
+
+def test_a_child_leaves_its_parent_s_holds_alone(desk: Desk) -> None:
+    hold = desk.hold()
+
+    def in_child() -> None:
+        assert booked(desk) == {}
+        desk.gate.core.session.abandoned.append((hold._kept, None))
+        desk.gate.core.tick()
+        assert desk.in_redis() == [hold.hold_id]
+
+    assert ended_well(in_fork(in_child))
+    assert booked(desk) == {hold.hold_id: "open"}
+    hold.settle(usage(desk))

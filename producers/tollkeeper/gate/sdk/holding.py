@@ -85,13 +85,17 @@ class Holding:
 
     def _attempt(self) -> Steps[Kept | Stopped | Unpriced | Passing]:
         session, organization = self._session, self._asked.organization
+        # Priced first: a policy that lets it through has to know what it may cost.
+        request = self._request or self._priced()
+        if isinstance(request, Unpriced):
+            return request
+        if isinstance(request, Request):
+            self._request = request
         primary = _ready(session, organization)
         if isinstance(primary, Passing):
             return primary
-        request = self._request or self._priced()
-        if not isinstance(request, Request):
+        if isinstance(request, Passing):
             return request
-        self._request = request
         if organization not in primary.noted:
             trouble = yield from self._note(primary)
             if trouble is not None:
