@@ -17,7 +17,9 @@ from support.waiting import eventually
 from tollkeeper.errors import InvalidInput, LogUnavailable, Misuse
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.sqlite import SqliteLog
+from tollkeeper.metering import emitter as emitters
 from tollkeeper.metering.emitter import Emitter, EmitterSettings, InvalidUsage
+from tollkeeper.metering.engine import Engine
 from tollkeeper.metering.spool import emitter_directories
 from tollkeeper.metering.usage import Usage
 
@@ -315,6 +317,20 @@ def test_a_closed_emitter_refuses(tmp_path: Path) -> None:
     assert emitter.close()
     with pytest.raises(Misuse):
         emitter.emit(usage())
+
+
+def test_the_end_of_the_process_waits_no_longer_than_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    emitter = Emitter(MemoryLog().open, tmp_path, settings=EmitterSettings(exit_timeout_s=0.7))
+    emitter.emit(usage())
+    with monkeypatch.context() as patched:
+        patched.setattr(emitters, "_running", {emitter.start()})
+        patched.setattr(Engine, "close", lambda _engine, timeout_s: waited.append(timeout_s))
+        emitters._close_all_at_exit()
+    assert waited == [0.7]
+    assert emitter.close()
 
 
 def test_an_emitter_that_never_emitted_starts_nothing(tmp_path: Path) -> None:

@@ -313,6 +313,44 @@ def test_close_with_the_log_away_keeps_the_mark_for_the_next_process(tmp_path: P
     assert retired_on(log) == {identity: PARTITIONS}
 
 
+def test_a_spool_that_cannot_be_deleted_is_not_retired_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(directory: SpoolDirectory) -> int:
+        tried.append(directory.emitter)
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    log, tried, identity = MemoryLog(), list[str](), left_announced(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(SpoolDirectory, "empty", read_only)
+        with Emitter(log.open, tmp_path, settings=QUICK) as emitter:
+            emitter.start()
+            eventually(lambda: len(tried) > 3)
+        assert retired_on(log) == {}
+    drain_spools(tmp_path, log, timeout_s=10)
+    assert retired_on(log) == {identity: PARTITIONS}
+
+
+def test_each_replaced_one_names_only_the_one_before_it(tmp_path: Path) -> None:
+    """However often the disk fails while a hold is open, a spool has one file for it."""
+    log, holds = MemoryLog(), Holds()
+    with Emitter(log.open, tmp_path, settings=QUICK) as emitter:
+        emitter.ask_before_retiring(holds)
+        emitters = [emitter.identity()]
+        holds.in_use.add(emitters[0])
+        for _time in range(4):
+            emitter.begin_anew(emitters[-1])
+            emitters.append(emitter.identity())
+        names = [
+            path.name.removesuffix(".predecessor") for path in tmp_path.glob("*/*.predecessor")
+        ]
+        assert sorted(names) == emitters[:-1]
+        eventually(lambda: emitter.stats().leaving == 4)
+        assert retired_on(log) == {}
+        holds.in_use.clear()
+        eventually(lambda: sorted(retired_on(log)) == emitters[:-1])
+
+
 @pytest.mark.parametrize("place", ["spool.before_rename", "spool.after_announced"])
 def test_an_emitter_that_cannot_be_announced_refuses_and_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str

@@ -118,8 +118,9 @@ class Emitter:
     def ask_before_retiring(self, is_in_use: Callable[[str], bool]) -> None:
         """Retire no replaced emitter of which `is_in_use` says that it has an open hold.
 
-        A hold is open until its usage was emitted, or until it is released. It is asked on the
-        sender's thread, quickly and again and again; `close` waits for it until its timeout.
+        A hold is open until its usage was emitted, or until it is released. Those replaced later wait
+        for it too, and so does `close`, until its timeout. It is asked on the sender's thread again
+        and again, and must answer at once.
         """
         self._holders.append(is_in_use)
 
@@ -268,7 +269,7 @@ def _leave_parent() -> None:
 
 def _close_all_at_exit() -> None:
     for engine in list(_running):
-        engine.close(EmitterSettings().exit_timeout_s)
+        engine.close(engine.exit_timeout_s)
 
 
 os.register_at_fork(after_in_child=_leave_parent)

@@ -62,6 +62,7 @@ class Engine:
         surroundings: Surroundings,
         is_in_use: Callable[[str], bool],
     ) -> None:
+        self.exit_timeout_s = settings.exit_timeout_s
         self._surroundings = surroundings
         now = surroundings.monotonic
         self._space = Space(settings.max_spool_bytes, monotonic=now)

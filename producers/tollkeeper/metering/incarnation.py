@@ -38,12 +38,12 @@ class Incarnation:
         spool_dir: Path,
         settings: EmitterSettings,
         *,
-        predecessors: Sequence[str] = (),
+        predecessor: str | None = None,
         new_id: Callable[[], str] = new_emitter_id,
         sync: Sync = os.fdatasync,
     ) -> None:
         self.emitter = new_id()
-        self.directory = SpoolDirectory.create(spool_dir, self.emitter, predecessors)
+        self.directory = SpoolDirectory.create(spool_dir, self.emitter, predecessor)
         self.writer = SegmentWriter(
             self.directory, segment_bytes=settings.effective_segment_bytes, sync=sync
         )

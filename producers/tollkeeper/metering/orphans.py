@@ -114,6 +114,7 @@ def end_orphan(directory: SpoolDirectory, outlet: Outlet, *, actor: str) -> bool
     if directory.is_announced():
         if has_follower(directory.path):
             return False
+        directory.empty()  # a disk that refuses this would have the end told again and again
         outlet.tell_retired(directory.emitter, actor=actor, reason="taken_over")
     directory.remove()
     return True

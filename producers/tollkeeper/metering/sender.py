@@ -90,11 +90,11 @@ class Sender:
         with self._changed:
             return [leaving.incarnation for leaving in self._leaving]
 
-    def announced(self) -> list[str]:
-        """The emitters of this process that may have holds: their end isn't told yet."""
+    def last_announced(self) -> str | None:
+        """The last emitter of this process that may have holds and whose end isn't told yet."""
         with self._changed:
-            own = [*self._incarnations, *(leaving.incarnation for leaving in self._leaving)]
-            return [one.emitter for one in own if one.is_announced]
+            own = [*(leaving.incarnation for leaving in self._leaving), *self._incarnations]
+            return next((one.emitter for one in reversed(own) if one.is_announced), None)
 
     def is_empty(self) -> bool:
         """Whether nothing of this process's emitter is left, no directory either."""
@@ -187,17 +187,22 @@ class Sender:
                 self._incarnations.remove(incarnation)
                 self._leaving.append(Leaving(incarnation))
             self._changed.notify_all()
+        if is_done:
+            self._space.add(-incarnation.directory.empty())
         return is_done or not step.is_at_end
 
     def _let_go(self) -> bool:
-        """Retire those that are sent and whose holds are settled, and delete their directories."""
+        """Retire those that are sent and whose holds are settled, and delete their directories.
+
+        In their order: each names only the last one before it, and stands for all those before that.
+        """
         with self._changed:
             leaving = list(self._leaving)
-        gone = [one for one in leaving if one.is_free(self._is_in_use, self.target, self.has_sent)]
-        for one in gone:
-            freed_bytes = one.end(self.outlet, self._forget)
-            self._space.add(-freed_bytes)
-        return bool(gone)
+        for count, one in enumerate(leaving):
+            if not one.is_free(self._is_in_use, self.target, self.has_sent):
+                return count > 0
+            self._space.add(-one.end(self.outlet, self._forget))
+        return bool(leaving)
 
     def _forget(self, leaving: Leaving) -> None:
         with self._changed:

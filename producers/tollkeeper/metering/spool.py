@@ -3,7 +3,7 @@
 `<spool_dir>/<emitter>/` holds `lock` (flock held as long as the owner lives), `00000001.segment` and
 so on, and `cursor`: up to where the log has acknowledged. Whoever holds the lock owns the directory.
 `announced` says that this emitter may have holds at the gate, and `ID.predecessor` that usage for the
-holds of emitter ID may stand here. Must not know what the segments contain.
+holds of emitter ID, and of those before it, may stand here. Must not know what the segments contain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import fcntl
 import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
@@ -108,26 +108,26 @@ class SpoolDirectory:
 
     @classmethod
     def create(
-        cls, spool_dir: Path, emitter: str, predecessors: Sequence[str] = ()
+        cls, spool_dir: Path, emitter: str, predecessor: str | None = None
     ) -> SpoolDirectory:
         """A new directory, locked before anyone else can see it under its name."""
         spool_dir.mkdir(parents=True, exist_ok=True)
         with _guarding(spool_dir, fcntl.LOCK_SH):
             for _attempt in range(_CREATE_ATTEMPTS - 1):
                 try:
-                    return cls._create(spool_dir, emitter, predecessors)
+                    return cls._create(spool_dir, emitter, predecessor)
                 except (FileNotFoundError, BlockingIOError):
                     continue  # another process took it for an unfinished one and swept it away
-            return cls._create(spool_dir, emitter, predecessors)
+            return cls._create(spool_dir, emitter, predecessor)
 
     @classmethod
-    def _create(cls, spool_dir: Path, emitter: str, predecessors: Sequence[str]) -> SpoolDirectory:
+    def _create(cls, spool_dir: Path, emitter: str, predecessor: str | None) -> SpoolDirectory:
         unfinished = spool_dir / f"{_NEW}{emitter}"
         unfinished.mkdir(exist_ok=True)
         directory = cls(unfinished, emitter, open_tracked(unfinished / LOCK, _NEW_FILE))
         try:
             directory._lock_now()
-            for predecessor in predecessors:
+            if predecessor is not None:
                 directory._mark(f"{predecessor}{PREDECESSOR_SUFFIX}")
             failpoint("spool.before_rename")
             unfinished.rename(spool_dir / emitter)
@@ -236,13 +236,18 @@ class SpoolDirectory:
             close_tracked(self._lock)
             self._lock = None
 
+    def empty(self) -> int:
+        """Delete all segments, every record being on the log; answers the bytes given back."""
+        freed_bytes = 0
+        for segment in self.segments():
+            freed_bytes += self.segment_path(segment).stat().st_size
+            self.segment_path(segment).unlink()
+        return freed_bytes
+
     def remove(self) -> int:
         """Delete the directory, whose every record is on the log; answers the bytes given back."""
-        freed_bytes = 0
         try:
-            for segment in self.segments():
-                freed_bytes += self.segment_path(segment).stat().st_size
-                self.segment_path(segment).unlink()
+            freed_bytes = self.empty()
             failpoint("spool.in_remove")
             (self.path / CURSOR).unlink(missing_ok=True)
             for marker in _markers(self.path):

@@ -136,7 +136,7 @@ class Writer:
             self._incarnation = Incarnation(
                 self._spool_dir,
                 self._settings,
-                predecessors=self._sender.announced(),
+                predecessor=self._sender.last_announced(),
                 new_id=self._surroundings.new_emitter_id,
                 sync=self._surroundings.sync,
             )
