@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from metering.fake_log import events_on, usage
+from metering.fake_log import NOON, events_on, usage
 
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
+from tollkeeper.events.gate import LimitReached
 from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.log.port import Log
 from tollkeeper.metering.usage import Usage
@@ -13,6 +14,23 @@ from tollkeeper.metering.usage import Usage
 def held(emitter: str, number: int = 1, organization: str = "acme") -> Usage:
     """Usage that settles a hold of this emitter."""
     return usage(number, organization, hold_id=f"{emitter}.{organization}.{number}")
+
+
+def reached(requested_micros: int = 5) -> LimitReached:
+    """A limit that stopped usage."""
+    return LimitReached(
+        organization="acme",
+        limit="member_cap",
+        scope="member/ann",
+        period_start=1_793_491_200_000_000,
+        cap_micros=10,
+        spent_micros=8,
+        held_micros=0,
+        requested_micros=requested_micros,
+        member="ann",
+        emitter="em-1",
+        occurred_at=NOON,
+    )
 
 
 def started_on(log: Log) -> dict[str, int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from metering.fake_log import MemoryLog, assert_no_gaps, ids_on, usage, usages_on
+from metering.lives import assert_retired_last, held, reached, retired_on, started_on
 
 from tollkeeper.errors import Misuse, SpoolFailed, SpoolFull
 from tollkeeper.metering.aio import AsyncEmitter
@@ -225,3 +226,39 @@ def test_one_emitter_serves_two_event_loops(tmp_path: Path) -> None:
 
 def _wait(gate: threading.Event) -> None:
     gate.wait(10)
+
+
+def test_lives_and_other_facts_are_told_as_with_threads(tmp_path: Path) -> None:
+    async def work() -> None:
+        log, in_use = MemoryLog(), set[str]()
+        emitter = AsyncEmitter(log.open, tmp_path, settings=EmitterSettings(first_backoff_s=0.01))
+        emitter.ask_before_retiring(in_use.__contains__)
+        first, again = await asyncio.gather(emitter.identity(), emitter.identity())
+        assert first == again == await emitter.identity() == emitter.emitter.identity()
+        in_use.add(first)
+        assert await emitter.begin_anew(first)
+        assert not await emitter.begin_anew(first)
+        second = await emitter.identity()
+        await emitter.emit(held(first))
+        await emitter.report(reached())
+        assert await emitter.flush(10)
+        assert (set(started_on(log)), retired_on(log)) == ({first, second}, {})
+        in_use.clear()
+        assert await emitter.close()
+        assert set(retired_on(log)) == {first, second}
+        assert_retired_last(log)
+        with pytest.raises(Misuse):
+            await emitter.identity()
+
+    run(work())
+
+
+def test_an_emitter_that_cannot_be_announced_refuses(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file is in the way")
+
+    async def work() -> None:
+        async with AsyncEmitter(MemoryLog().open, tmp_path / "spool") as emitter:
+            with pytest.raises(SpoolFailed, match="isn't announced"):
+                await emitter.identity()
+
+    run(work())

@@ -13,9 +13,7 @@ from metering.spools import abandoned
 from support.waiting import eventually
 
 from tollkeeper import failpoints
-from tollkeeper.errors import InvalidEvent, InvalidInput, Misuse, SpoolFailed, SpoolFull
-from tollkeeper.events.gate import LimitReached
-from tollkeeper.log.partitioner import partition_for
+from tollkeeper.errors import Misuse, SpoolFailed, SpoolFull
 from tollkeeper.metering.drain import drain_spools
 from tollkeeper.metering.emitter import Emitter, EmitterSettings
 from tollkeeper.metering.spool import ANNOUNCED, SpoolDirectory, emitter_directories
@@ -138,11 +136,7 @@ def test_a_closed_emitter_has_no_identity(tmp_path: Path) -> None:
     emitter = Emitter(MemoryLog().open, tmp_path)
     emitter.identity()
     assert emitter.close()
-    for ask in (
-        emitter.identity,
-        lambda: emitter.begin_anew("em-1"),
-        lambda: emitter.report(reached()),
-    ):
+    for ask in (emitter.identity, lambda: emitter.begin_anew("em-1")):
         with pytest.raises(Misuse):
             ask()
 
@@ -365,55 +359,6 @@ def test_an_emitter_that_cannot_be_announced_refuses_and_tries_again(
         identity = emitter.identity()
     assert started_on(log) == retired_on(log) == {identity: PARTITIONS}
     assert list(tmp_path.iterdir()) == []
-
-
-def test_another_fact_than_usage_reaches_its_organizations_partition(tmp_path: Path) -> None:
-    log = MemoryLog()
-    with Emitter(log.open, tmp_path) as emitter:
-        emitter.emit(usage(1))
-        emitter.report(reached())
-        emitter.emit(usage(2))
-        assert emitter.flush(10)
-        assert emitter.stats().acknowledged == 3
-    (record,) = (r for r in log.read(partition_for("acme", PARTITIONS), 1, max_records=1))
-    assert record.key == b"acme"
-    assert [(e.input_tokens, e.sequence) for e in usages_on(log)] == [(1, 1), (2, 2)]
-
-
-def test_a_reported_fact_is_durable_when_report_returns(tmp_path: Path) -> None:
-    away = MemoryLog()
-    away.is_away = True
-    emitter = Emitter(away.open, tmp_path, settings=QUICK)
-    emitter.report(reached())
-    emitter.close(0.01)
-    log = MemoryLog()
-    eventually(lambda: drain_spools(tmp_path, log, timeout_s=10).owned == 0)
-    assert sum(log.end_offsets().values()) == 1
-
-
-def test_a_fact_that_breaks_its_rule_is_refused(tmp_path: Path) -> None:
-    with Emitter(MemoryLog().open, tmp_path) as emitter:
-        with pytest.raises(InvalidEvent, match="requested_micros"):
-            emitter.report(reached(requested_micros=-1))
-        with pytest.raises(InvalidInput, match="fact"):
-            emitter.report("limit reached")  # type: ignore[arg-type] # what a caller may do all the same
-
-
-def reached(requested_micros: int = 5) -> LimitReached:
-    """A limit that stopped usage."""
-    return LimitReached(
-        organization="acme",
-        limit="member_cap",
-        scope="member/ann",
-        period_start=1_793_491_200_000_000,
-        cap_micros=10,
-        spent_micros=8,
-        held_micros=0,
-        requested_micros=requested_micros,
-        member="ann",
-        emitter="em-1",
-        occurred_at=1_793_880_000_000_000,
-    )
 
 
 def _empty(spool: Path, log: MemoryLog, *, is_drained: bool) -> str:
