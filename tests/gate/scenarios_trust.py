@@ -191,6 +191,10 @@ def one_epoch_is_one_incarnation(world: World) -> None:
     assert world.run(encoding.begin_epoch(1, other, tag=world.tag)) == a.Stale(1)
     renew = encoding.renew(1, other, asked_at=world.now, lease_micros=1, tag=world.tag)
     assert world.run(renew) == a.Untrusted("incarnation", 1)
+    ahead = encoding.renew(
+        1, world.server.here, asked_at=world.now + 1, lease_micros=1, tag=world.tag
+    )
+    assert world.run(ahead) == a.Untrusted("clock", 1)
     assert world.run(encoding.begin_epoch(2, other, tag=world.tag)) == a.Done("begun")
     assert world.run(encoding.begin_epoch(1, world.server.here, tag=world.tag)) == a.Stale(2)
     key = world.run(encoding.read_epoch(tag=world.tag))

@@ -75,7 +75,7 @@ register('open_epoch', open_epoch, FREES)
 --
 -- Keys: the primary's epoch. Arguments: epoch, run id, replication id (of the server, as the caller sees it),
 --   asked at (Redis' clock as it was asked before the row was read, microseconds), length (microseconds).
--- Answers: renewed, lease until (microseconds); untrusted (with cause incarnation, too).
+-- Answers: renewed, lease until (microseconds); untrusted (with cause incarnation or clock, too).
 
 local function renew(keys, args)
   local prefix = primary_call(keys)
@@ -83,13 +83,14 @@ local function renew(keys, args)
   local run_id, replication_id = next_word(args, 'run_id'), next_word(args, 'replication_id')
   local asked_at, length = next_whole(args, 'asked_at'), next_whole(args, 'length')
   no_more(args)
-  if asked_at > clock() then refuse_input('asked_at') end
 
   local primary = load_primary(prefix)
   local no = not_this(primary, epoch)
   if no then return no end
   local found = redis.call('HMGET', keys[1], 'run_id', 'replication_id')
   if found[1] ~= run_id or found[2] ~= replication_id then return untrusted(primary, 'incarnation') end
+  -- Asked of another server, or the clock was set back since.
+  if asked_at > clock() then return untrusted(primary, 'clock') end
   local lease_until = math.max(primary.lease_until, asked_at + length)
   redis.call('HSET', keys[1], 'lease_until', digits(lease_until))
   return {'renewed', lease_until}
