@@ -13,6 +13,7 @@ from support.events import NOON, prices
 from tollkeeper.errors import BrokenInvariant, Misuse
 from tollkeeper.events.codec import encode
 from tollkeeper.events.quarantined import Cause
+from tollkeeper.ledger import writing_changes
 from tollkeeper.ledger.port import Move, Position
 from tollkeeper.ledger.rows import (
     CapRow,
@@ -314,6 +315,28 @@ class LedgerContract(ABC):
             assert transaction.load(GENERATION, wanted).decided == {
                 ("organization/acme", 2): b"first"
             }
+
+    def test_an_event_whose_version_a_command_has_just_taken_gets_the_next_one(
+        self, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The command was committed between the fold's look and its insert."""
+        theirs = DecidedRow("prices/0", None, 0, 7, None, b"theirs", "c-1", NOON)
+        with ledger.transaction() as transaction:
+            transaction.write(GENERATION, Changes(decided=[theirs]), View())
+        look = writing_changes._version_in_stream
+
+        def too_early(*_arguments: object) -> tuple[int, bool]:
+            monkeypatch.setattr(writing_changes, "_version_in_stream", look)
+            return 1, False
+
+        monkeypatch.setattr(writing_changes, "_version_in_stream", too_early)
+        ours = DecidedRow("prices/0", None, 0, 8, None, b"ours", "c-2", NOON)
+        with ledger.transaction() as transaction:
+            transaction.write(GENERATION, Changes(decided=[ours]), View())
+        assert [(row.version, row.value) for row in self.rows(ledger, decided_event)] == [
+            (1, b"theirs"),
+            (2, b"ours"),
+        ]
 
     def test_exactly_one_generation_is_live_and_the_others_can_be_dropped(
         self, ledger: SqlLedger

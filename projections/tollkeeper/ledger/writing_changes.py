@@ -105,12 +105,13 @@ def _note_decided(connection: Connection, row: DecidedRow) -> None:
         if is_known:
             _acknowledge(connection, row, version)
             return
+        # Asked for the row: SQLAlchemy doesn't know how many an INSERT brought on PostgreSQL.
         inserted = connection.execute(
-            _decided(connection, row, version).on_conflict_do_nothing(
-                index_elements=["stream", "version"]
-            )
+            _decided(connection, row, version)
+            .on_conflict_do_nothing(index_elements=["stream", "version"])
+            .returning(decided_event.c.version)
         )
-        if inserted.rowcount:
+        if inserted.first() is not None:
             return  # else a command has just taken this version: the next one, then
     raise StoreUnavailable(
         f"{row.stream}: {MAX_LOST_RACES} commands were faster each time; try again"
