@@ -23,13 +23,20 @@ from tollkeeper.money.instants import MICROS_PER_DAY
 _SPEND = itemgetter(
     *map(
         ChargeRow._fields.index,
-        ("organization", "period_start", "occurred_at", "member", "surface", "model"),
+        (
+            "organization",
+            "period_start",
+            "occurred_at",
+            "member",
+            "surface",
+            "model",
+            "charge_nanos",
+        ),
     )
 )
 _FACT = itemgetter(
     *map(ChargeRow._fields.index, ("payload_hash", "charge_nanos", "log_partition", "log_offset"))
 )
-_CHARGE_NANOS = itemgetter(ChargeRow._fields.index("charge_nanos"))
 _ONE_EVENT = (1,)
 
 
@@ -42,31 +49,28 @@ def add_up(
     """Add new charges to the organizations' totals, and note what they add to `spend` and `spent`."""
     by_spend: defaultdict[SpendKey, list[PlainRow]] = defaultdict(list)
     by_organization: defaultdict[str, list[PlainRow]] = defaultdict(list)
+    by_member: defaultdict[SpentKey, int] = defaultdict(int)
     for row in rows:
-        name, period_start, occurred_at, member, surface, model = _SPEND(row)
+        name, period_start, occurred_at, member, surface, model, charge_nanos = _SPEND(row)
         day = occurred_at // MICROS_PER_DAY
         by_spend[name, period_start, day, member, surface, model].append(row)
         by_organization[name].append(row)
+        by_member[name, period_start, member] += charge_nanos
     changes.spend = {key: _sums(group) for key, group in by_spend.items()}
     for name, group in by_organization.items():
         _add_to_organization(view.organizations[name], group)
     changes.organizations.update(by_organization)
-    _add_to_spent(by_spend, view, changes, spent_before)
-
-
-def _add_to_spent(
-    by_spend: Mapping[SpendKey, list[PlainRow]],
-    view: View,
-    changes: Changes,
-    spent_before: Callable[[Collection[SpentKey]], Mapping[SpentKey, int]],
-) -> None:
-    added: defaultdict[SpentKey, int] = defaultdict(int)
-    for (name, period_start, _, member, _, _), group in by_spend.items():
-        charged_nanos = sum(map(_CHARGE_NANOS, group))
-        added[name, period_start, member] += charged_nanos
-        added[name, period_start, ALL_MEMBERS] += charged_nanos
+    added = _with_organizations(by_member)
     view.spent.update(spent_before(added))
     changes.spent = {key: view.spent.get(key, 0) + nanos for key, nanos in added.items()}
+
+
+def _with_organizations(by_member: Mapping[SpentKey, int]) -> dict[SpentKey, int]:
+    """What each member adds, and what all of an organization add."""
+    added: defaultdict[SpentKey, int] = defaultdict(int, by_member)
+    for (name, period_start, _), charged_nanos in by_member.items():
+        added[name, period_start, ALL_MEMBERS] += charged_nanos
+    return added
 
 
 def _add_to_organization(organization: OrganizationTotals, group: list[PlainRow]) -> None:

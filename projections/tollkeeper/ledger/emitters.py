@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import Connection, Select, func, literal_column, select, union_all
 
 from tollkeeper.ledger.dialect import dialect_of
 from tollkeeper.ledger.tables import emitter
 
 _COLUMNS = emitter.c
+PARTITIONS_A_QUERY = 100
 
 
 class Emitters(msgspec.Struct, frozen=True):
@@ -39,19 +40,23 @@ def retired_since(
     connection: Connection, generation: int, partition: int, offset: int
 ) -> tuple[str, ...]:
     """Those whose retirement this partition has at `offset` or after it."""
-    # Hidden, so that the key which begins with the generation isn't mistaken for the index.
-    of_generation = _COLUMNS.generation + literal_column("0") == generation
-    return tuple(
-        connection.execute(
-            select(_COLUMNS.emitter)
-            .where(
-                of_generation,
-                _COLUMNS.log_partition == partition,
-                _COLUMNS.retired_offset >= offset,
-            )
-            .order_by(_COLUMNS.emitter)
-        ).scalars()
-    )
+    return tuple(sorted(retired_from(connection, generation, {partition: offset})[partition]))
+
+
+def retired_from(
+    connection: Connection, generation: int, offsets: Mapping[int, int]
+) -> defaultdict[int, set[str]]:
+    """The same for many partitions, each from an offset of its own."""
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    ordered = sorted(offsets.items())
+    for at in range(0, len(ordered), PARTITIONS_A_QUERY):
+        # One lookup each: in a single condition a planner would see but one third of the table.
+        branches = [
+            _retired_from(generation, *one) for one in ordered[at : at + PARTITIONS_A_QUERY]
+        ]
+        for row in connection.execute(union_all(*branches)):
+            found[row.log_partition].add(row.emitter)
+    return found
 
 
 def retired_among(
@@ -65,3 +70,12 @@ def retired_among(
         if row.retired_offset is not None:
             found[row.log_partition].add(row.emitter)
     return found
+
+
+def _retired_from(generation: int, partition: int, offset: int) -> Select[tuple[int, str]]:
+    # The generation is hidden, so that the key which begins with it isn't mistaken for the index.
+    return select(_COLUMNS.log_partition, _COLUMNS.emitter).where(
+        _COLUMNS.generation + literal_column("0") == generation,
+        _COLUMNS.log_partition == partition,
+        _COLUMNS.retired_offset >= offset,
+    )

@@ -45,14 +45,13 @@ def raise_epoch(
         "begun_at": now_micros,
     }
     if expected:
-        raised = connection.execute(
-            update(gate_epoch).where(gate_epoch.c.tag == tag, _epoch == expected).values(row)
-        )
+        statement = update(gate_epoch).where(gate_epoch.c.tag == tag, _epoch == expected)
+        raised = connection.execute(statement.values(row).returning(_epoch))
     else:
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(gate_epoch).values(tag=tag, **row)
-        raised = connection.execute(statement.on_conflict_do_nothing())
-    return epoch if raised.rowcount else None
+        new = dialect.insert(gate_epoch).values(tag=tag, **row).on_conflict_do_nothing()
+        raised = connection.execute(new.returning(_epoch))
+    return raised.scalar()
 
 
 def raise_every_epoch(connection: Connection, now_micros: int) -> None:

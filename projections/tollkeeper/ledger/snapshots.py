@@ -19,7 +19,7 @@ from tollkeeper.gate.hold_ids import parse_hold_id
 from tollkeeper.ledger import loading
 from tollkeeper.ledger.dialect import AnyRow, dialect_of
 from tollkeeper.ledger.effects import LEVELS, MEMBER, ORGANIZATION, cap_of, scope_of
-from tollkeeper.ledger.emitters import retired_among, retired_since
+from tollkeeper.ledger.emitters import retired_among, retired_from
 from tollkeeper.ledger.epochs import read_epochs
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.port import Position
@@ -89,7 +89,9 @@ def _read(
     now = period_at(now_micros)
     periods = (period_at(now.start_micros - 1), now, period_at(now.end_micros))
     places = positions(connection, number)
-    partitions = {row.log_partition for row in rows.values()}
+    unheard = {
+        row.log_partition: places[row.log_partition].applied_offset or 0 for row in rows.values()
+    }
     holders = {
         (rows[name].log_partition, parse_hold_id(hold).emitter)
         for name, holds in wanted.items()
@@ -97,8 +99,8 @@ def _read(
         for hold in holds
     }
     retired = retired_among(connection, number, holders)
-    for one in partitions:
-        retired[one] |= set(retired_since(connection, number, one, places[one].applied_offset or 0))
+    for partition, names in retired_from(connection, number, unheard).items():
+        retired[partition] |= names
     spent_keys = [(name, one.start_micros) for name in rows for one in periods]
     by_keys = dialect_of(connection).by_keys
     return _Books(
