@@ -50,7 +50,7 @@ REPLAY = {
 FOLDED = {"records", "charged", "duplicates", "dead_letters"}
 
 ANSWERS: list[tuple[str, set[str]]] = [
-    ("setup", {"home", "partitions", "log", "pending"}),
+    ("setup", {"home", "partitions", "log", "pending", "gate"}),
     (
         "doctor",
         {

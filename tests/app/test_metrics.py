@@ -22,7 +22,10 @@ from tollkeeper.log.sqlite import SqliteLog
 from tollkeeper.metering.usage import Usage
 from tollkeeper.organizations.commands import OpenOrganization
 
-LABELS = {"partition", "reason", "cause", "stage", "job_name", "service", "version", "python"}
+LABELS = {
+    *("partition", "reason", "cause", "stage", "job_name", "service", "version", "python"),
+    *("primary", "state", "kind", "outcome"),
+}
 """All that any metric may be split by: each has few values, whoever the customers are."""
 
 

@@ -47,7 +47,10 @@ def test_all_jobs_fold_what_arrives_and_stop_on_a_signal(
         out, err = child.communicate(timeout=STOPPED_WITHIN_S)
     assert (child.returncode, out) == (0, ""), err
     (running_line, *_, stopped_line) = map(json.loads, err.splitlines())
-    assert (running_line["event"], running_line["jobs"]) == ("running", "consume,relay,drain")
+    assert (running_line["event"], running_line["jobs"]) == (
+        "running",
+        "consume,relay,drain,keep,warm,tend",
+    )
     assert (stopped_line["event"], stopped_line["abandoned"]) == ("stopped", None)
     assert acme.json("consume", "--until-caught-up")["records"] == 0
 

@@ -30,11 +30,13 @@ class Stack:
     def __init__(self) -> None:
         self.project = f"tollkeeper-test-{secrets.token_hex(4)}"
         self.kafka_port = free_port()
+        self.redis_port = free_port()
         self.http_port = free_port()
         self._environment = {
             **os.environ,
             "TOLLKEEPER_IMAGE": f"{self.project}:built",
             "TOLLKEEPER_KAFKA_PORT": str(self.kafka_port),
+            "TOLLKEEPER_REDIS_PORT": str(self.redis_port),
             "TOLLKEEPER_HTTP_PORT": str(self.http_port),
             "POSTGRES_PASSWORD": self.PASSWORD,
             "TOLLKEEPER_KAFKA_HEAP": "-Xms256m -Xmx512m",

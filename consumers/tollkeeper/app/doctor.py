@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import msgspec
 
 from tollkeeper.app.examining import Books, Facts, Reached, Spool
+from tollkeeper.app.gate_looking import GateFacts, PrimaryNow
 from tollkeeper.app.settings import Settings
+from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.outbox.database import shown_url
 
 CATCH_UP = "tollkeeper consume --until-caught-up"
@@ -38,6 +40,7 @@ def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
         Finding("home", True, str(settings.home)),
         *(_reached(one, settings, facts) for one in facts.services),
         *_of_partitions(facts),
+        *([] if facts.gate is None else _of_gate(facts.gate, settings)),
         *([] if facts.books is None else _of_books(facts.books)),
         *_of_spool(facts.spool),
     ]
@@ -55,6 +58,8 @@ def _reached(one: Reached, settings: Settings, facts: Facts) -> Finding:
         case "sql":
             generation = facts.books.generation if facts.books else None
             detail = f"{shown_url(settings.sql)}, generation {generation}, {took}"
+        case "redis":
+            detail = f"{settings.redis.shown}, {took}"
         case _:
             owners = len({one.owner for one in facts.partitions if one.owner})
             detail = f"{owners} consumers own partitions, {took}"
@@ -64,6 +69,7 @@ def _reached(one: Reached, settings: Settings, facts: Facts) -> Finding:
 _SERVICE_STEPS = {
     "log": "start the log, or set TOLLKEEPER_LOG right; tollkeeper setup makes its topic",
     "sql": "start the database, or set TOLLKEEPER_SQL right; tollkeeper setup makes its tables",
+    "redis": "start Redis, or set TOLLKEEPER_REDIS right; until then the gate lets nobody through",
     "group": "wait until Kafka's group coordinator answers; nothing is lost meanwhile",
 }
 
@@ -95,12 +101,46 @@ def _halt_step(cause: str) -> str:
     )
 
 
+def _of_gate(gate: GateFacts, settings: Settings) -> Iterator[Finding]:
+    if not gate.is_running:
+        yield Finding("gate", True, "embedded; the first hold starts it")
+        return
+    for one in gate.primaries:
+        state = f"primary {one.primary}: epoch {one.epoch} is {one.phase}"
+        lease = f"leased for {one.lease_s:.1f} s" if one.lease_s > 0 else "not leased"
+        known = f"{one.emitters} emitters, {one.asked} organizations wait to be warmed"
+        # Without a server each command keeps the embedded gate while it asks.
+        is_idle = settings.redis.is_embedded and one.lease_s <= 0
+        is_fine = is_idle or one.grants
+        step = "" if is_fine else _gate_step(one)
+        yield Finding("gate", is_fine, f"{state}, {lease}, {known}", step)
+    for tag, policy in gate.eviction.items():
+        if policy != "noeviction":
+            detail = f"primary {tag} may forget holds when its memory is full: {policy}"
+            step = "set maxmemory-policy noeviction; give the gate a Redis of its own"
+            yield Finding("eviction", False, detail, step)
+
+
+def _gate_step(one: PrimaryNow) -> str:
+    if one.lease_s <= 0:
+        return "tollkeeper run"
+    return (
+        "wait for emitters to answer and for the fold; tollkeeper emitters list shows who owes it"
+    )
+
+
 def _of_books(books: Books) -> Iterator[Finding]:
     yield _waiting("outbox", books.pending, "decided events wait for the log", "tollkeeper run")
     count = sum(one.count for one in books.letters)
     causes = ", ".join(f"{one.count} {one.cause}" for one in books.letters)
     detail = f"are open: {causes}" if causes else "are open"
     yield _waiting("dead letters", count, detail, "tollkeeper dead-letters list")
+    if books.overspent:
+        worst = books.overspent[0]
+        excess = f"{worst.whose} by {nanos_to_usd(worst.excess_nanos)} USD"
+        detail = f"{len(books.overspent)} limits are below what was spent, most of all {excess}"
+        step = f"tollkeeper status {worst.organization} --members; see the runbook"
+        yield Finding("overspent", True, detail, step)  # charged all the same (R18)
 
 
 def _of_spool(spool: Spool) -> Iterator[Finding]:

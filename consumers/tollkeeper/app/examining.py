@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from tollkeeper.app.gate_looking import GateFacts, look_at_gate
 from tollkeeper.app.run_settings import OFF, RunSettings
 from tollkeeper.app.settings import Settings
 from tollkeeper.app.wiring import App
@@ -23,10 +24,12 @@ from tollkeeper.ledger.port import Position
 from tollkeeper.log.port import Log
 from tollkeeper.metering.drain import spooled_frames
 from tollkeeper.metering.spool import DAMAGED, emitter_directories, spooled_bytes
+from tollkeeper.money.periods import period_at
 from tollkeeper.outbox.database import HIDDEN, reading, shown_url
 from tollkeeper.outbox.store import count_waiting, oldest_waiting
 from tollkeeper.pipeline.settings import GROUP
 from tollkeeper.reports.letters import OpenLetters, open_letters_by_cause
+from tollkeeper.reports.overspend import Overspent, overspent
 
 T = TypeVar("T")
 
@@ -47,6 +50,7 @@ class Books(msgspec.Struct, frozen=True):
     pending: int
     oldest_decided_at: int | None
     letters: list[OpenLetters]
+    overspent: list[Overspent]
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -76,12 +80,13 @@ class Facts(msgspec.Struct, frozen=True):
     services: list[Reached]
     log_identity: str | None
     books: Books | None
+    gate: GateFacts | None
     partitions: list[Partition]
     spool: Spool
 
 
 def ask_everything(app: App, run_settings: RunSettings) -> Facts:
-    """Ask log, database, group and spool; what is away costs its own time limit, about 10 s."""
+    """Ask log, database, group, gate and spool; what is away costs its own time limit, about 10 s."""
     with suppress(TollkeeperError):  # it shows again below, where the service is asked
         app.ensure_ready()
     log, identity_and_ends = _ask("log", lambda: (app.log.identity, app.log.end_offsets()))
@@ -92,11 +97,15 @@ def ask_everything(app: App, run_settings: RunSettings) -> Facts:
         group, found = _ask("group", lambda: app.log.owners(GROUP))
         owners = found or {}
         services.append(group)
+    redis, gate = _ask("redis", lambda: look_at_gate(app))
+    if gate is None or gate.is_running:
+        services.append(redis)
     return Facts(
         settings=shown_settings(app.settings, run_settings),
         services=services,
         log_identity=None if identity_and_ends is None else identity_and_ends[0],
         books=books,
+        gate=gate,
         partitions=[] if books is None else _partitions(app.log, books, ends, owners),
         spool=_spool(app),
     )
@@ -122,6 +131,7 @@ def _read_books(app: App) -> Books:
             count_waiting(connection),
             oldest_waiting(connection),
             open_letters_by_cause(connection),
+            overspent(connection, period=period_at(app.clock())),
         )
 
 

@@ -14,7 +14,9 @@ import msgspec
 
 from tollkeeper.errors import Halted
 
-Kind = Literal["job_died", "job_stuck", "partition_stuck", "partition_halted", "service_away"]
+Kind = Literal[
+    "job_died", "job_stuck", "partition_stuck", "partition_halted", "service_away", "gate_closed"
+]
 
 LONGEST_PAUSE_S = 30.0
 """A job is never called stuck earlier: the drain's round and its pause may take half of it."""
@@ -66,6 +68,7 @@ class Health:
         self._halted: dict[int, str] = {}
         self._progress: dict[int, Progress] = {}
         self._sampled_at: float | None = None
+        self._gates_closed: dict[str, tuple[float, str]] = {}
 
     def turned(self, job: str) -> dict[str, float]:
         """The job begins, or ended a round. Which services came back, after how long."""
@@ -86,6 +89,15 @@ class Health:
             is_news = (job, service) not in self._away
             self._away.setdefault((job, service), now)
             return is_news
+
+    def gate(self, primary: str, *, is_open: bool, detail: str) -> None:
+        """Whether a primary grants, as this process keeps it."""
+        with self._lock:
+            if is_open:
+                self._gates_closed.pop(primary, None)
+            else:
+                since, _ = self._gates_closed.get(primary, (self._monotonic(), ""))
+                self._gates_closed[primary] = (since, detail)
 
     def owns(self, partitions: Collection[int]) -> None:
         """Only these partitions are this process's business."""
@@ -128,6 +140,7 @@ class Health:
                     for partition, cause in sorted(self._halted.items())
                 ),
                 *self._services_away(now),
+                *self._closed_gates(now),
             ]
 
     def away_s(self) -> dict[tuple[str, str], float]:
@@ -170,6 +183,13 @@ class Health:
         return [
             Reason("service_away", f"{service}, says {job}, for {now - since:.0f} s", False)
             for (job, service), since in self._away.items()
+            if now - since > self._stuck_after_s
+        ]
+
+    def _closed_gates(self, now: float) -> list[Reason]:
+        return [
+            Reason("gate_closed", f"primary {primary}: {detail}, for {now - since:.0f} s", False)
+            for primary, (since, detail) in sorted(self._gates_closed.items())
             if now - since > self._stuck_after_s
         ]
 

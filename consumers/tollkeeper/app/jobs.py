@@ -1,15 +1,20 @@
-"""What runs in the background: folding, relaying, draining dead processes' spools. One loop each."""
+"""What runs in the background: folding, relaying, draining dead processes' spools. One loop each.
+
+Those that keep the gate stand in `gate_jobs`.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from tollkeeper.app import gate_jobs
 from tollkeeper.app.wiring import App
-from tollkeeper.errors import Halted, Unavailable
+from tollkeeper.errors import GateUnavailable, Halted, Unavailable
 from tollkeeper.ledger.apply import FoldCounts
 from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.metering.drain import DrainResult, drain_spools
@@ -31,6 +36,8 @@ DRAINING = EmitterSettings(append_timeout_s=5.0)
 NO_PROGRESS_S = 60.0
 DRAIN_TIMEOUT_S = 600.0
 LOOKS_AT_A_SHORTER_LOG = 4
+TELLING_ROUNDS = 100
+"""Each is bounded by `apply_within_s`."""
 
 Progress = Callable[[int], None]
 
@@ -95,27 +102,57 @@ JOBS: dict[str, Callable[[App, Watch, threading.Event], object]] = {
     CONSUME: consume,
     RELAY: relay,
     DRAIN: drain,
+    gate_jobs.KEEP: gate_jobs.keep,
+    gate_jobs.WARM: gate_jobs.warm,
+    gate_jobs.TEND: gate_jobs.tend,
 }
+COMPANIONS: dict[str, dict[str, Callable[[App, Watch, threading.Event], object]]] = {
+    CONSUME: {gate_jobs.APPLY: gate_jobs.apply}
+}
+"""What comes along with a job and can't be chosen: who folds tells the gate, too."""
 
 
-def catch_up(app: App, stop: threading.Event, *, progress: Progress) -> CaughtUp:
+def catch_up(
+    app: App,
+    stop: threading.Event,
+    *,
+    progress: Progress,
+    settings: PipelineSettings | None = None,
+) -> CaughtUp:
     """Drain, relay, and fold up to the log's end as it is read then.
 
     Other members of the group may own some partitions: they are waited for, as long as somebody makes
     progress. Raises Unavailable after `NO_PROGRESS_S` without any.
     """
+    settings = settings or PipelineSettings()
     drained = drain_spools(app.settings.spool_dir, app.log, timeout_s=DRAIN_TIMEOUT_S)
     relayed = app.relay.run_until_empty()
     targets = app.log.end_offsets()
-    pipeline = app.pipeline()
+    pipeline = app.pipeline(settings=settings)
     try:
         if min(_missing(app, targets).values()) < 0:
             _look_at_a_shorter_log(pipeline)
-        _fold_up_to(app, pipeline.step, pipeline.halted, targets, stop, progress)
+        most_idle = round(NO_PROGRESS_S / settings.poll_timeout_s)
+        _fold_up_to(app, pipeline, targets, stop, progress, most_idle=most_idle)
+        _tell_gate(app)
         halted = {partition: str(halt) for partition, halt in pipeline.halted.items()}
         return CaughtUp(pipeline.totals, relayed, drained, halted)
     finally:
         pipeline.close()
+
+
+def _tell_gate(app: App) -> None:
+    """What Redis couldn't be told right after its commit; a gate that is away is caught up with later."""
+    with suppress(GateUnavailable):
+        enforcement = app.enforcing.running()
+        for _ in range(TELLING_ROUNDS):
+            if enforcement is None or enforcement.applier.tick():
+                break
+
+
+def lag_of(app: App) -> int:
+    """How many records nobody has folded yet."""
+    return _lag(app, app.log.end_offsets(), {})
 
 
 def _look_at_a_shorter_log(pipeline: Pipeline) -> None:
@@ -130,20 +167,21 @@ def _look_at_a_shorter_log(pipeline: Pipeline) -> None:
 
 def _fold_up_to(
     app: App,
-    step: Callable[[], FoldCounts],
-    halted: dict[int, Halted],
+    pipeline: Pipeline,
     targets: dict[int, int],
     stop: threading.Event,
     progress: Progress,
+    *,
+    most_idle: int,
 ) -> None:
-    last = lag = _lag(app, targets, halted)
+    last = lag = _lag(app, targets, pipeline.halted)
     idle_steps = 0
     while lag and not stop.is_set():
-        progress(step().records)
-        lag = _lag(app, targets, halted)
+        progress(pipeline.step().records)
+        lag = _lag(app, targets, pipeline.halted)
         idle_steps = 0 if lag < last else idle_steps + 1
         last = lag
-        if idle_steps * PipelineSettings().poll_timeout_s > NO_PROGRESS_S:
+        if idle_steps > most_idle:
             raise Unavailable(
                 f"{lag} records aren't folded, and nobody made progress for {NO_PROGRESS_S:.0f} s: another "
                 "consumer holds their partitions; see `tollkeeper doctor`"

@@ -37,6 +37,7 @@ class Metrics:
         self._declare_partitions()
         self._declare_letters()
         self._declare_outbox_and_spool()
+        self._declare_gate()
         self._declare_process()
 
     def _declare_fold(self) -> None:
@@ -104,6 +105,56 @@ class Metrics:
         self.drained = self._counter("drained_records", "Usage of dead emitters that was sent.")
         self.damaged = self._counter(
             "spool_damaged", "Stretches of spool files that couldn't be read and were set aside."
+        )
+
+    def _declare_gate(self) -> None:
+        self.gate_epoch = self._gauge("gate_epoch", "A primary's epoch.", "primary")
+        self.gate_state = self._gauge(
+            "gate_state",
+            "1 for what a primary is: open, and only then it grants.",
+            "primary",
+            "state",
+        )
+        self.gate_leased_until = self._gauge(
+            "gate_leased_until_timestamp_seconds",
+            "Until when it may grant, by Redis' clock.",
+            "primary",
+        )
+        self.gate_emitters = self._gauge(
+            "gate_emitters", "Emitters that may hold, or may as soon as they answered.", "primary"
+        )
+        self.gate_asked = self._gauge(
+            "gate_asked_organizations",
+            "Organizations that wait to be warmed; 1000 is also more.",
+            "primary",
+        )
+        self.gate_published = self._gauge(
+            "gate_published_version", "What product services are told.", "primary", "kind"
+        )
+        self.gate_applies = self._counter(
+            "gate_applies", "What Redis made of the folds of organizations.", "outcome"
+        )
+        self.gate_apply_failures = self._counter(
+            "gate_apply_failures", "Calls that didn't tell Redis what they should; tried again."
+        )
+        self.gate_behind = self._gauge(
+            "gate_partitions_behind",
+            "Owned partitions of which Redis lacks something that was folded.",
+        )
+        self.gate_made_unknown = self._counter(
+            "gate_made_unknown", "Organizations that have to be warmed anew.", "cause"
+        )
+        self.gate_warmed = self._counter(
+            "gate_warmed", "What became of organizations that were asked for.", "outcome"
+        )
+        self.gate_epochs_raised = self._counter(
+            "gate_epochs_raised", "How often Redis was found changed, or the ledger was swapped."
+        )
+        self.gate_retired = self._counter(
+            "gate_emitters_retired", "Emitters retired by this process.", "reason"
+        )
+        self.overspent = self._gauge(
+            "overspent_limits", "Caps of this period and credits that are below what was spent."
         )
 
     def _declare_process(self) -> None:

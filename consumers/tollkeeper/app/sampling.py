@@ -23,23 +23,28 @@ from tollkeeper.log.port import Log
 from tollkeeper.metering.spool import spooled_bytes
 from tollkeeper.money.amounts import NANOS_PER_USD
 from tollkeeper.money.instants import MICROS_PER_SECOND
+from tollkeeper.money.periods import period_at
 from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.store import count_waiting, oldest_waiting
 from tollkeeper.reports.letters import OpenLetters, open_letters_by_cause
+from tollkeeper.reports.overspend import overspent
 
 SAMPLE_S = 5.0
 LETTERS_EVERY = 12
 """Dead letters are counted in one sample of so many: once a minute."""
+OVERSPENT_EVERY = 60
+"""What was spent beyond limits is looked for every five minutes: that reads each cap."""
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What one look at the services found. `letters` is None when they weren't counted this time."""
+    """What one look at the services found; None is what wasn't counted this time."""
 
     positions: Mapping[int, Position]
     ends: Mapping[int, int]
     pending: int
     oldest_decided_at: int | None
     letters: list[OpenLetters] | None
+    overspent: int | None
 
     @property
     def standings(self) -> dict[int, Standing]:
@@ -96,10 +101,16 @@ class Sampler:
             pending = count_waiting(connection)
             oldest = oldest_waiting(connection)
             letters = self._letters(connection)
-        return Sample(found, self._log.end_offsets(), pending, oldest, letters)
+            overspent = self._overspent(connection)
+        return Sample(found, self._log.end_offsets(), pending, oldest, letters, overspent)
 
     def _letters(self, connection: Connection) -> list[OpenLetters] | None:
         return None if self._samples % LETTERS_EVERY else open_letters_by_cause(connection)
+
+    def _overspent(self, connection: Connection) -> int | None:
+        if self._samples % OVERSPENT_EVERY:
+            return None
+        return len(overspent(connection, period=period_at(self._clock())))
 
     def _show(self, sample: Sample) -> None:
         metrics, now = self._watch.metrics, self._clock()
@@ -116,6 +127,8 @@ class Sampler:
         metrics.sampled_at.set(now / MICROS_PER_SECOND)
         if sample.letters is not None:
             self._show_letters(sample.letters)
+        if sample.overspent is not None:
+            metrics.overspent.set(sample.overspent)
 
     def _lag_s(self, partition: int, standing: Standing, position: Position, now: int) -> float:
         """A bound from above that needs no read of the log.

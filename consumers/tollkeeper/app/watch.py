@@ -11,10 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 
 from prometheus_client import generate_latest
 
+from tollkeeper.app.gate_watch import GateWatch
 from tollkeeper.app.health import Health
 from tollkeeper.app.jobs import CONSUME
 from tollkeeper.app.metrics import Metrics
 from tollkeeper.errors import (
+    GateUnavailable,
     Halted,
     LogUnavailable,
     SpoolFailed,
@@ -46,6 +48,7 @@ class Watch:
     def __init__(self, monotonic: Callable[[], float], *, stuck_after_s: float) -> None:
         self.metrics = Metrics()
         self.health = Health(monotonic, stuck_after_s=stuck_after_s)
+        self.gate = GateWatch(self.metrics, self.health)
         self._owned: set[int] = set()
         self._stages = {
             stage: self.metrics.stage_duration.labels(stage)
@@ -150,6 +153,8 @@ def service_of(away: Unavailable) -> str:
             return "log"
         case StoreUnavailable():
             return "sql"
+        case GateUnavailable():
+            return "redis"
         case SpoolFull() | SpoolFailed():
             return "spool"
         case _:

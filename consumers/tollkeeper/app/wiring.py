@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, select
 
+from tollkeeper.app.enforcing import Enforcing, LateFollower
 from tollkeeper.app.settings import Settings
+from tollkeeper.enforcement.observing import Observer as GateObserver
+from tollkeeper.enforcement.observing import Unobserved
 from tollkeeper.errors import StoreUnavailable
 from tollkeeper.events.ids import now_micros
 from tollkeeper.ledger.barrier import CommandBarrier, check_log, records_behind
@@ -33,6 +37,10 @@ from tollkeeper.pipeline.observing import Observer
 from tollkeeper.pipeline.settings import GROUP, PipelineSettings
 from tollkeeper.reports.letters import letter_status
 
+if TYPE_CHECKING:  # most commands do without redis-py's import
+    from tollkeeper.enforcement.bundle import Enforcement
+    from tollkeeper.gate.functions import GateFunctions
+
 SWITCH_INTERVAL_S = 0.002
 """How soon the thread that folds goes on once the database has answered, while another one decodes. It
 is ten times a batch: Python's 5 ms would cost as much as the reading ahead gains, and below 1 ms two
@@ -48,6 +56,8 @@ class App:
     def __init__(self, settings: Settings, clock: Callable[[], int] = now_micros) -> None:
         self.settings = settings
         self.clock = clock
+        self.gate_observer: GateObserver = Unobserved()
+        """Who hears of enforcement; set it before that is opened."""
         self._pipeline: Pipeline | None = None
 
     @cached_property
@@ -64,6 +74,11 @@ class App:
     def ledger(self) -> SqlLedger:
         """The ledger on that database."""
         return SqlLedger(self.engine)
+
+    @cached_property
+    def enforcing(self) -> Enforcing:
+        """The service's side of the gate, from when there is one."""
+        return Enforcing(self.settings.redis, self._enforcement)
 
     @cached_property
     def desk(self) -> CommandDesk:
@@ -107,9 +122,29 @@ class App:
         if self.ledger.is_server:
             sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._pipeline = Pipeline(
-            self.log, self.ledger, monotonic=time.monotonic, settings=settings, observer=observer
+            self.log,
+            self.ledger,
+            monotonic=time.monotonic,
+            settings=settings,
+            observer=observer,
+            follower=LateFollower(self.enforcing, self.ledger.live_positions),
         )
         return self._pipeline
+
+    def _enforcement(self, functions: GateFunctions) -> Enforcement:
+        from tollkeeper.enforcement.bundle import Enforcement
+        from tollkeeper.enforcement.means import Means
+
+        return Enforcement(
+            Means(
+                engine=self.engine,
+                log=self.log,
+                functions=functions,
+                clock=self.clock,
+                monotonic=time.monotonic,
+                observer=self.gate_observer,
+            )
+        )
 
     def leave_group(self) -> None:
         """Give the partitions to others when the thread that folds hangs. The process must end then."""
@@ -127,7 +162,22 @@ class App:
         with self._setup_lock(), alone(self.engine, SETUP_LOCK):
             outcomes = self._set_up_database()
             self._check_log()
-            return outcomes
+        self._set_up_gate()
+        return outcomes
+
+    def _set_up_gate(self) -> None:
+        """Load the functions into a Redis of its own; the embedded one gets them when it is started.
+
+        Raises GateUnavailable when it is away or too old for functions.
+        """
+        if self.settings.redis.is_embedded:
+            return
+        from tollkeeper.gate.encoding import read_epoch
+
+        functions = self.enforcing.started().means.functions
+        functions.load()
+        for tag in functions.tags():
+            functions.run(read_epoch(tag=tag))
 
     def ensure_ready(self) -> list[Outcome]:
         """Make what an embedded home lacks; nothing when it is all there.
@@ -169,7 +219,9 @@ class App:
         return self.prices.ensure_built_in()
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give everything back; an embedded gate lives on."""
+        if "enforcing" in self.__dict__:
+            self.enforcing.close()
         if "engine" in self.__dict__:
             self.engine.dispose()
         if "log" in self.__dict__:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from tollkeeper.errors import InvalidInput
-from tollkeeper.gate.functions import GateFunctions, connect
 from tollkeeper.log.settings import home_of, read_values
+
+if TYPE_CHECKING:  # who only reads settings does without redis-py's import
+    from tollkeeper.gate.functions import GateFunctions
 
 SETTING = "TOLLKEEPER_REDIS"
 HIDDEN = "hidden"
@@ -85,18 +88,24 @@ def open_functions(settings: RedisSettings, *, trusted_only: bool = False) -> Ga
     `trusted_only` is for who holds: see `functions.connect`. Raises GateUnavailable when the embedded
     one can't be started, or no node of a cluster answers.
     """
+    from tollkeeper.gate.functions import GateFunctions, connect
+
     return GateFunctions(connect(redis_url(settings), trusted_only=trusted_only))
 
 
 def open_running_functions(settings: RedisSettings) -> GateFunctions | None:
     """The same for who only follows or looks: None where the embedded one doesn't run, which is as good
     as empty. Raises GateUnavailable when no node of a cluster answers."""
-    if settings.url is not None:
-        return GateFunctions(connect(settings.url))
-    from tollkeeper.gate.embedded import running_gate
+    url = settings.url
+    if url is None and (settings.home / "gate").exists():
+        from tollkeeper.gate.embedded import running_gate
 
-    url = running_gate(settings.home)
-    return None if url is None else GateFunctions(connect(url))
+        url = running_gate(settings.home)
+    if url is None:
+        return None
+    from tollkeeper.gate.functions import GateFunctions, connect
+
+    return GateFunctions(connect(url))
 
 
 def _check(url: str) -> None:

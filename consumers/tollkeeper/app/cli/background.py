@@ -17,7 +17,7 @@ from tollkeeper.app.cli.common import json_option, open_app
 from tollkeeper.app.cli.exit_codes import DONE, REFUSED, code_of
 from tollkeeper.app.cli.output import err, out, print_json, progress
 from tollkeeper.app.endpoints import answering
-from tollkeeper.app.jobs import CONSUME, JOBS, CaughtUp, catch_up
+from tollkeeper.app.jobs import COMPANIONS, CONSUME, JOBS, CaughtUp, catch_up
 from tollkeeper.app.jobs import consume as consume_until
 from tollkeeper.app.logs import logging_to
 from tollkeeper.app.run_settings import FORMATS, LEVELS, RunSettings, load_run_settings
@@ -78,13 +78,20 @@ def _signals() -> Iterator[Signals]:
 def _run(names: list[str], settings: RunSettings, signals: Signals) -> Ended:
     watch = Watch(time.monotonic, stuck_after_s=settings.stuck_after_s)
     with open_app() as app, answering(settings.http, watch) as address:
+        app.gate_observer = watch.gate
         jobs: dict[str, Job] = {name: partial(JOBS[name], app, watch) for name in names}
+        for name in names:
+            jobs |= _companions(name, app, watch)
         jobs[SAMPLE] = partial(_sample, app, watch)
         for name in jobs:
             watch.turned(name)
         http = None if address is None else address.shown
         logger.info(LogLine("running", jobs=",".join(names), http=http, pid=os.getpid()))
         return _supervise(app, watch, jobs, signals)
+
+
+def _companions(name: str, app: App, watch: Watch) -> dict[str, Job]:
+    return {one: partial(job, app, watch) for one, job in COMPANIONS.get(name, {}).items()}
 
 
 def _supervise(app: App, watch: Watch, jobs: dict[str, Job], signals: Signals) -> Ended:
@@ -142,11 +149,13 @@ def _consume(settings: RunSettings, signals: Signals, *, as_json: bool) -> None:
     watch = Watch(time.monotonic, stuck_after_s=settings.stuck_after_s)
     counts: list[FoldCounts] = []
     with open_app() as app:
+        app.gate_observer = watch.gate
 
         def fold(stop: threading.Event) -> None:
             counts.append(consume_until(app, watch, stop))
 
-        ended = _supervise(app, watch, {CONSUME: fold}, signals)
+        jobs = {CONSUME: fold, **_companions(CONSUME, app, watch)}
+        ended = _supervise(app, watch, jobs, signals)
     if ended.failure is None:
         _print_counts(_counts(counts[0]), as_json=as_json)
     _end(ended)

@@ -35,6 +35,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("standing", "Each limit: what is spent, held and left, and when it lifts."),
         "invoice": ("figures", "Usage invoices and statements."),
     },
+    "The gate": {
+        "hold": ("holds", "Reserve money for a call, or hear every reason against it."),
+        "release": ("holds", "Free a hold whose call was never made."),
+        "holds": ("holds", "Money that is reserved for calls under way."),
+        "gate": ("gate", "Watch the gate."),
+        "emitters": ("emitters", "Who may hold money; retire who is gone."),
+        "reconcile": ("reconciling", "Compare Redis with the ledger."),
+    },
     "Prices": {
         "prices": ("prices", "List, publish and withdraw prices."),
     },

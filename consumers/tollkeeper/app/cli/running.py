@@ -30,6 +30,7 @@ def setup(as_json: bool) -> None:
             "partitions": app.log.partition_count,
             "log": app.log.identity,
             "pending": pending,
+            "gate": app.settings.redis.shown,
         }
     if as_json:
         print_json(document)
