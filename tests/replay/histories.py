@@ -8,10 +8,13 @@ from support import homes
 from tollkeeper.app.wiring import App
 from tollkeeper.events.codec import encode
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
+from tollkeeper.events.gate import CallAdmitted, LimitReached
 from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.tables import PROJECTIONS
+from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import Outgoing
 from tollkeeper.metering.usage import Usage
+from tollkeeper.money.periods import period_at
 from tollkeeper.operations.policies import DefaultPolicy, PolicyCommands
 from tollkeeper.organizations.commands import (
     AddMember,
@@ -65,6 +68,7 @@ def fill(app: App) -> None:
     PolicyCommands(app.desk).set_default(
         DefaultPolicy(policy="observe"), actor="operator", command_id="default"
     )
+    report_from_the_gate(app, "org-001")
     homes.emit(app, load())
     homes.emit(
         app,
@@ -80,6 +84,36 @@ def fill(app: App) -> None:
         ],
     )
     homes.fold(app)
+
+
+def report_from_the_gate(app: App, organization: str) -> None:
+    """A refusal at the organization's cap, and a call that was let through all the same."""
+    stopped = LimitReached(
+        organization=organization,
+        limit="organization_cap",
+        scope=f"organization/{organization}",
+        period_start=period_at(app.clock()).start_micros,
+        cap_micros=10**9,
+        spent_micros=10**9,
+        held_micros=0,
+        requested_micros=1,
+        member="m",
+        emitter="em-1",
+        occurred_at=app.clock(),
+    )
+    admitted = CallAdmitted(
+        event_id="admitted-1",
+        organization=organization,
+        member="m",
+        policy="observe",
+        cause="organization_cap",
+        amount_micros=1,
+        emitter="em-1",
+        occurred_at=app.clock(),
+    )
+    partition = partition_for(organization, app.log.partition_count)
+    key = organization.encode()
+    app.log.append([Outgoing(partition, key, encode(event)) for event in (stopped, admitted)])
 
 
 def replayed(app: App) -> ReplayReport:

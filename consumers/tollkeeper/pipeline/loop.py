@@ -154,6 +154,7 @@ class Pipeline:
                 log_identity=log_identity,
                 applied=applied,
                 with_effects=self._follower.is_following,
+                is_live=True,
             )
             if folded is None:
                 raise _Overtaken

@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
-from tollkeeper.events.gate import DefaultGatePolicySet
+from tollkeeper.events.gate import DefaultGatePolicySet, LimitReached
 from tollkeeper.events.organization import (
     CreditsPurchased,
     CreditsVoided,
@@ -45,6 +45,7 @@ class FoldCounts(msgspec.Struct, frozen=True):
     charged: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    notifications: int = 0
     causes: dict[str, int] = {}
     """The dead letters by cause."""
 
@@ -54,6 +55,7 @@ class FoldCounts(msgspec.Struct, frozen=True):
             self.charged + other.charged,
             self.duplicates + other.duplicates,
             self.dead_letters + other.dead_letters,
+            self.notifications + other.notifications,
             dict(Counter(self.causes) + Counter(other.causes)),
         )
 
@@ -74,11 +76,13 @@ def fold_round(
     log_identity: str,
     applied: Mapping[int, int] | None = None,
     with_effects: bool = False,
+    is_live: bool = False,
 ) -> Folded | None:
     """Fold one round into a generation; None when another fold has moved on: then roll back.
 
     `taken` holds contiguous records by partition. Everything becomes visible when the caller commits.
-    `applied` says how far the gate has what was folded before, where that is known.
+    `applied` says how far the gate has what was folded before, where that is known. Only the live fold
+    tells people anything: what a replay finds was told, or is none of today's news.
     """
     moves = [_move(records, log_identity, applied or {}) for _, records in sorted(taken.items())]
     if not transaction.advance(generation, moves):
@@ -97,15 +101,13 @@ def fold_round(
             take(record, outcome)
     before = transaction.insert_charges(generation, fold.changes.charges)
     failpoint("pipeline.after_charges")
-    changes = fold.settle(
-        before,
-        partial(transaction.open_letters, generation),
-        partial(transaction.spent, generation),
-    )
+    letters = partial(transaction.open_letters, generation)
+    changes = fold.settle(before, letters, transaction.standings(generation))
     transaction.write(generation, changes, view)
+    told = transaction.tell(changes.notifications) if is_live and changes.notifications else 0
     failpoint("pipeline.after_fold")
     if not with_effects:
-        return Folded(_counts(taken, changes))
+        return Folded(_counts(taken, changes, told))
     effects = effects_of(
         changes,
         view,
@@ -114,16 +116,17 @@ def fold_round(
         epochs=transaction.epochs(),
         positions={move.partition: move.to.next_offset for move in moves},
     )
-    return Folded(_counts(taken, changes), effects)
+    return Folded(_counts(taken, changes, told), effects)
 
 
-def _counts(taken: dict[int, list[Taken]], changes: Changes) -> FoldCounts:
+def _counts(taken: dict[int, list[Taken]], changes: Changes, told: int) -> FoldCounts:
     opened = [letter.cause for letter in changes.letters.values() if letter.status == "open"]
     return FoldCounts(
         records=sum(map(len, taken.values())),
         charged=len(changes.charges),
         duplicates=changes.duplicates,
         dead_letters=len(opened),
+        notifications=told,
         causes=dict(Counter(map(str, opened))),
     )
 
@@ -147,6 +150,8 @@ def _want_other(wanted: Wanted, partition: int, outcome: Outcome) -> None:
     match outcome:
         case EmitterStarted() | EmitterRetired():
             wanted.emitters.add((partition, outcome.emitter))
+        case LimitReached():
+            wanted.organizations.add(outcome.organization)
         case DefaultGatePolicySet():
             wanted.policies.add((EVERYBODY, partition))
         case QuarantineReleased() | QuarantineDiscarded():

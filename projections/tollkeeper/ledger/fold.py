@@ -31,6 +31,7 @@ from tollkeeper.ledger.chargeable import (
 )
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, fact_term
 from tollkeeper.ledger.fold_emitters import fold_emitter
+from tollkeeper.ledger.fold_notifying import StandingReads, fold_notifying
 from tollkeeper.ledger.fold_operator import fold_default_policy, fold_prices, note_decision
 from tollkeeper.ledger.fold_organization import OrganizationFold
 from tollkeeper.ledger.fold_reported import fold_report
@@ -50,7 +51,7 @@ from tollkeeper.ledger.rows import (
     Place,
     PlainRow,
 )
-from tollkeeper.ledger.view import Changes, OrganizationTotals, SpentKey, View
+from tollkeeper.ledger.view import Changes, OrganizationTotals, View
 from tollkeeper.log.port import LogRecord
 from tollkeeper.money.periods import period_at
 from tollkeeper.rating.card import Rated, Unpriced
@@ -98,19 +99,20 @@ class Fold:
         self,
         before: Mapping[tuple[str, str], ChargedBefore],
         open_letters: Callable[[Collection[LetterKey]], Mapping[LetterKey, Place]],
-        spent_before: Callable[[Collection[SpentKey]], Mapping[SpentKey, int]],
+        reads: StandingReads,
     ) -> Changes:
         """Close the batch: keep the charges that are new, sum them up, sort out the rest.
 
         `before` is what stands in the ledger under the candidates' ids, unless all were new;
         `open_letters` answers which of these usage events have an open letter in the ledger, and
-        `spent_before` what these scopes had spent.
+        `reads` how organizations stood.
         """
         candidates, self.changes.charges = self.changes.charges, []
         if before:
             candidates = self._new_ones(candidates, before)
-        self._charge(candidates, spent_before)
+        self._charge(candidates, reads)
         self._drop_repeated_letters(open_letters)
+        fold_notifying(self.view, self.changes, reads)
         return self.changes
 
     def _usage(
@@ -231,7 +233,8 @@ class Fold:
                         f"{outcome.organization} belongs to another partition",
                     )
                 elif isinstance(outcome, LimitReached | CallAdmitted):
-                    problem = fold_report(self.changes, record, outcome)
+                    fold_report(self.view, self.changes, record, outcome)
+                    problem = None
                 else:
                     offset = record.offset if released is None else released.released_offset
                     problem = self._organizations.fold(record, outcome, offset)
@@ -283,6 +286,7 @@ class Fold:
             letter.appended_at,
         )
         released = Released(letter, release.offset, actor)
+        self.changes.released_at[release.partition, release.offset] = release.appended_at
         self._records.append(record)
         outcome = self._decode(letter.raw)
         if isinstance(outcome, UsageRecorded):
@@ -309,13 +313,9 @@ class Fold:
                 self._conflict(row, first)
         return new
 
-    def _charge(
-        self,
-        rows: list[PlainRow],
-        spent_before: Callable[[Collection[SpentKey]], Mapping[SpentKey, int]],
-    ) -> None:
+    def _charge(self, rows: list[PlainRow], reads: StandingReads) -> None:
         """Add up what was charged, and close the letters that it was released from."""
-        add_up(rows, self.view, self.changes, spent_before)
+        add_up(rows, self.view, self.changes, reads.spent)
         self.changes.charges = rows
         if self._released:
             for row in map(ChargeRow._make, rows):

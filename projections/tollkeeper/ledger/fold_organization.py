@@ -23,7 +23,7 @@ from tollkeeper.events.quarantined import Cause
 from tollkeeper.ledger.fingerprint import MODULUS_MASK, fact_term
 from tollkeeper.ledger.letters import Problem
 from tollkeeper.ledger.rows import CapRow, CreditRow, DecidedRow, MemberRow, PolicyRow
-from tollkeeper.ledger.view import Changes, OrganizationTotals, View
+from tollkeeper.ledger.view import Changes, Fact, OrganizationTotals, View
 from tollkeeper.log.port import LogRecord
 from tollkeeper.money.amounts import MAX_NANOS
 from tollkeeper.outbox.streams import organization_stream
@@ -63,6 +63,10 @@ class OrganizationFold:
         totals.fingerprint = (totals.fingerprint + term) & MODULUS_MASK
         self._changes.organizations.add(event.organization)
         self._note(record, event)
+        if problem is None:
+            released_at = self._changes.released_at.get((record.partition, offset))
+            fact = Fact(offset, released_at or record.appended_at, event)
+            self._changes.facts.setdefault(event.organization, []).append(fact)
         return problem
 
     def _repeated(self, record: LogRecord, event: OrganizationEvent) -> Problem | None:

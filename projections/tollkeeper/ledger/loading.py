@@ -53,7 +53,7 @@ def load_view(connection: Connection, generation: int, wanted: Wanted) -> View:
     """The ledger's state at these keys."""
     view = View()
     by_keys = dialect_of(connection).by_keys
-    _load_organizations(connection, generation, wanted.organizations, view)
+    view.organizations = load_organizations(connection, generation, wanted.organizations)
     _load_members(connection, generation, wanted.members, view)
     _load_publications(connection, generation, wanted.partitions, view)
     for row in by_keys(
@@ -153,10 +153,12 @@ def letter_of_row(row: Row[tuple[object, ...]]) -> Letter:
     )
 
 
-def _load_organizations(
-    connection: Connection, generation: int, names: Collection[str], view: View
-) -> None:
+def load_organizations(
+    connection: Connection, generation: int, names: Collection[str]
+) -> dict[str, OrganizationTotals]:
+    """Those of these organizations that are open."""
     columns = organization.c
+    found = {}
     for chunk in _chunks(names):
         rows = connection.execute(
             select(organization).where(
@@ -164,7 +166,7 @@ def _load_organizations(
             )
         )
         for row in rows:
-            view.organizations[row.organization] = OrganizationTotals(
+            found[row.organization] = OrganizationTotals(
                 organization=row.organization,
                 plan=row.plan,
                 channel=row.channel,
@@ -179,7 +181,14 @@ def _load_organizations(
                 duplicate_events=row.duplicate_events,
                 purchased_nanos=row.purchased_nanos,
                 used_nanos=row.used_nanos,
+                cap_percents=row.cap_percents,
+                credits_low_percent=row.credits_low_percent,
+                has_caps=row.has_caps,
+                last_purchase_nanos=row.last_purchase_nanos,
+                credits_version=row.credits_version,
+                stopped_since=row.stopped_since,
             )
+    return found
 
 
 def _load_members(

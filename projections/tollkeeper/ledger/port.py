@@ -12,8 +12,10 @@ from typing import Protocol
 import msgspec
 
 from tollkeeper.ledger.effects import EpochRow
+from tollkeeper.ledger.fold_notifying import StandingReads
+from tollkeeper.ledger.notifications import Notification
 from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
-from tollkeeper.ledger.view import Changes, SpentKey, View, Wanted
+from tollkeeper.ledger.view import Changes, View, Wanted
 from tollkeeper.log.port import Log
 
 
@@ -77,8 +79,12 @@ class LedgerTransaction(Protocol):
         """The open letters of these usage events, the first of each."""
         ...
 
-    def spent(self, generation: int, keys: Collection[SpentKey]) -> Mapping[SpentKey, int]:
-        """What these scopes have spent in these periods, nano-USD; those of which there is a row."""
+    def standings(self, generation: int) -> StandingReads:
+        """How organizations stand; to be asked before anything of a batch is written."""
+        ...
+
+    def tell(self, notifications: Sequence[Notification]) -> int:
+        """Write those that were never told, to be delivered; answers how many they were."""
         ...
 
     def epochs(self) -> Mapping[str, EpochRow]:

@@ -160,6 +160,41 @@ class PolicyRow(msgspec.Struct, frozen=True):
     set_at: int
 
 
+class StopRow(msgspec.Struct, frozen=True):
+    """The last time that usage stopped at one limit of one scope, and how it went on since.
+
+    `cap_nanos` and `version` are those of the cap, or of all credits bought, at which it stopped.
+    """
+
+    organization: str
+    limit_name: str
+    scope: str
+    period_start: int
+    cap_nanos: int
+    version: int
+    stopped_at: int
+    log_offset: int
+    resumed_at: int | None = None
+    resumed_offset: int | None = None
+    resumed_by: str | None = None
+
+
+class AdmittedRow(msgspec.Struct, frozen=True):
+    """A call that a policy let through; nano-USD at most, see CallAdmitted."""
+
+    organization: str
+    event_id: str
+    member: str
+    period_start: int
+    policy: str
+    cause: str
+    amount_nanos: int
+    emitter: str
+    occurred_at: int
+    log_partition: int
+    log_offset: int
+
+
 class DecidedRow(msgspec.Struct, frozen=True):
     """An event as it stands on the log, for the write side that may lack it after a restore.
 

@@ -17,10 +17,13 @@ from tollkeeper.ledger.dialect import dialect_of
 from tollkeeper.ledger.effects import EpochRow
 from tollkeeper.ledger.epochs import read_epochs
 from tollkeeper.ledger.generations import live_generation, positions
+from tollkeeper.ledger.loading_standings import SqlStandingReads
+from tollkeeper.ledger.notifications import Notification
 from tollkeeper.ledger.port import Move, Position
 from tollkeeper.ledger.rows import ChargedBefore, LetterKey, Place, PlainRow
 from tollkeeper.ledger.tables import PROJECTIONS, consumer_offset, generation, organization
-from tollkeeper.ledger.view import Changes, SpentKey, View, Wanted
+from tollkeeper.ledger.view import Changes, View, Wanted
+from tollkeeper.ledger.writing_notifications import write_notifications
 from tollkeeper.log.port import Log
 from tollkeeper.outbox.database import keep_writers_out, reading, writing
 
@@ -60,9 +63,13 @@ class SqlTransaction:
         """The open letters of these usage events, the first of each."""
         return loading.open_letters(self.connection, generation, keys)
 
-    def spent(self, generation: int, keys: Collection[SpentKey]) -> Mapping[SpentKey, int]:
-        """What these scopes have spent in these periods, nano-USD."""
-        return loading.spent_before(self.connection, generation, keys)
+    def standings(self, generation: int) -> SqlStandingReads:
+        """How organizations stand."""
+        return SqlStandingReads(self.connection, generation)
+
+    def tell(self, notifications: Sequence[Notification]) -> int:
+        """Write those that were never told, to be delivered; answers how many they were."""
+        return write_notifications(self.connection, notifications)
 
     def epochs(self) -> Mapping[str, EpochRow]:
         """The epoch of each primary of the gate, as this transaction sees it."""

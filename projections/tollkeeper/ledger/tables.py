@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from tollkeeper.events.usage import TOKEN_TYPES
 from tollkeeper.ledger.columns import NOT_FOLDED, int_key, key, projection
-from tollkeeper.ledger.gate_tables import gate_policy
+from tollkeeper.ledger.gate_tables import admitted_call, gate_policy, usage_stop
 from tollkeeper.outbox.tables import Int64, Text, metadata
 
 COUNT_COLUMNS = tuple(
@@ -93,6 +93,13 @@ organization = projection(
     Column("duplicate_events", Int64, nullable=False),
     Column("purchased_nanos", Int64, nullable=False),  # less what was voided
     Column("used_nanos", Int64, nullable=False),  # charges that drew on credits (self-serve)
+    # What notifications rest on, see `fold_notifying`.
+    Column("cap_percents", Text, nullable=False),  # rising, with spaces
+    Column("credits_low_percent", Int64, nullable=False),
+    Column("has_caps", Int64, nullable=False),  # 1: a cap was ever set
+    Column("last_purchase_nanos", Int64, nullable=False),  # that wasn't voided
+    Column("credits_version", Int64, nullable=False),  # how often credits were bought or voided
+    Column("stopped_since", Int64, nullable=False),  # first period with a cap's open stop, or 0
     is_often_updated=True,
 )
 """Opened by OrganizationOpened; totals by every fold that touches the organization."""
@@ -331,5 +338,7 @@ PROJECTIONS = (
     price_publication,
     emitter,
     gate_policy,
+    usage_stop,
+    admitted_call,
 )
 """Every table that one generation of the fold fills, in the order in which a comparison reads them."""

@@ -7,8 +7,17 @@ and the store writes those. Values and plain containers only; no storage here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from tollkeeper.events.gate import LimitReached
+from tollkeeper.events.organization import (
+    DEFAULT_CAP_PERCENTS,
+    DEFAULT_CREDITS_LOW_PERCENT,
+    OrganizationEvent,
+)
+from tollkeeper.ledger.notifications import Notification
 from tollkeeper.ledger.rows import (
+    AdmittedRow,
     CapRow,
     CreditRow,
     DecidedRow,
@@ -20,6 +29,7 @@ from tollkeeper.ledger.rows import (
     PlainRow,
     PolicyRow,
     PublicationRow,
+    StopRow,
 )
 from tollkeeper.rating.card import RateCard
 
@@ -30,6 +40,17 @@ SpentKey = tuple[str, int, str]
 """(organization, period start, member or ALL_MEMBERS)."""
 ALL_MEMBERS = ""
 """Stands for the organization where a member could stand."""
+
+
+DEFAULT_PERCENTS = " ".join(map(str, DEFAULT_CAP_PERCENTS))
+
+
+class Fact(NamedTuple):
+    """A fact that was folded, and where it took effect: its own place, or that of its release."""
+
+    offset: int
+    appended_at: int
+    event: OrganizationEvent | LimitReached
 
 
 @dataclass(slots=True)
@@ -50,6 +71,13 @@ class OrganizationTotals:
     duplicate_events: int = 0
     purchased_nanos: int = 0
     used_nanos: int = 0
+    # What notifications need to know of it; kept by `fold_notifying`.
+    cap_percents: str = DEFAULT_PERCENTS
+    credits_low_percent: int = DEFAULT_CREDITS_LOW_PERCENT
+    has_caps: int = 0
+    last_purchase_nanos: int = 0
+    credits_version: int = 0
+    stopped_since: int = 0
 
 
 @dataclass(slots=True)
@@ -97,10 +125,17 @@ class Changes:
     publications: dict[tuple[int, str], PublicationRow] = field(default_factory=dict)
     emitters: dict[tuple[int, str], EmitterRow] = field(default_factory=dict)
     policies: dict[tuple[str, int], PolicyRow] = field(default_factory=dict)
+    stops: dict[tuple[str, str, str], StopRow] = field(default_factory=dict)
+    admitted: dict[tuple[str, str], AdmittedRow] = field(default_factory=dict)
     decided: list[DecidedRow] = field(default_factory=list)
     spend: dict[SpendKey, tuple[int, ...]] = field(default_factory=dict)
     spent: dict[SpentKey, int] = field(default_factory=dict)
     """The absolute totals after it, nano-USD."""
     settled: list[tuple[str, str]] = field(default_factory=list)
     """(organization, hold id) of usage that was folded without being charged anew."""
+    facts: dict[str, list[Fact]] = field(default_factory=dict)
+    """By organization, in the order of the log."""
+    released_at: dict[Place, int] = field(default_factory=dict)
+    """When the log got a release of a dead letter, by the place of the release."""
+    notifications: list[Notification] = field(default_factory=list)
     duplicates: int = 0

@@ -14,8 +14,9 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from tollkeeper.errors import BrokenInvariant, StoreUnavailable
 from tollkeeper.ledger.dialect import dialect_of
-from tollkeeper.ledger.gate_tables import gate_policy
+from tollkeeper.ledger.gate_tables import admitted_call, gate_policy, usage_stop
 from tollkeeper.ledger.rows import (
+    AdmittedRow,
     CapRow,
     CreditRow,
     DecidedRow,
@@ -24,6 +25,7 @@ from tollkeeper.ledger.rows import (
     MemberRow,
     PolicyRow,
     PublicationRow,
+    StopRow,
 )
 from tollkeeper.ledger.tables import (
     COUNT_COLUMNS,
@@ -42,7 +44,9 @@ from tollkeeper.outbox.tables import decided_event
 MAX_LOST_RACES = 50
 
 Key = TypeVar("Key", bound=tuple[object, ...])
-RowValue = MemberRow | CapRow | CreditRow | PublicationRow | EmitterRow | PolicyRow
+RowValue = (
+    MemberRow | CapRow | CreditRow | PublicationRow | EmitterRow | PolicyRow | StopRow | AdmittedRow
+)
 
 
 def write_changes(connection: Connection, generation: int, changes: Changes, view: View) -> None:
@@ -57,6 +61,8 @@ def write_changes(connection: Connection, generation: int, changes: Changes, vie
     upsert(price_publication, _rows(changes.publications))
     upsert(emitter, _rows(changes.emitters))
     upsert(gate_policy, _rows(changes.policies))
+    upsert(usage_stop, _rows(changes.stops))
+    upsert(admitted_call, _rows(changes.admitted))
     _add_spend(connection, generation, changes)
     _set_spent(connection, generation, changes)
     # By stream, as the relay goes through them: two writers in two orders could block each other.
@@ -180,6 +186,12 @@ def _organization_row(totals: OrganizationTotals) -> dict[str, object]:
         "duplicate_events": totals.duplicate_events,
         "purchased_nanos": totals.purchased_nanos,
         "used_nanos": totals.used_nanos,
+        "cap_percents": totals.cap_percents,
+        "credits_low_percent": totals.credits_low_percent,
+        "has_caps": totals.has_caps,
+        "last_purchase_nanos": totals.last_purchase_nanos,
+        "credits_version": totals.credits_version,
+        "stopped_since": totals.stopped_since,
     }
 
 

@@ -83,6 +83,7 @@ def fold_next(
             taken,
             partition_count=log.partition_count,
             log_identity=log.identity,
+            is_live=False,
         )
         if folded is None:
             raise overtaken(generation)
