@@ -6,8 +6,9 @@ Time stands still unless a test moves it, Redis' clock with it; the server is an
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from tollkeeper.enforcement.bundle import Enforcement
 from tollkeeper.enforcement.means import Means
 from tollkeeper.enforcement.observing import Unobserved
 from tollkeeper.enforcement.settings import EnforcementSettings
+from tollkeeper.errors import GateUnavailable, TollkeeperError
 from tollkeeper.events.codec import Event, encode
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted, RetirementReason
 from tollkeeper.gate import answers as a
@@ -51,15 +53,85 @@ INCARNATION = """\
 """
 
 
+class Crash(BaseException):
+    """The process ends here."""
+
+
 class Functions(GateFunctions):
-    """At a tag of the test's own; the server is who the test says."""
+    """At a tag of the test's own; the server is who the test says.
+
+    `before` and `after` are called with the name of each function, many at once being one after the
+    other: they may raise, or do what somebody else does meanwhile, unseen by themselves.
+    """
 
     def __init__(self, client: Redis, library: Library, tag: str) -> None:
         super().__init__(client, library)
         self._redis = client
         self._tag = tag
         self._here = f"tollkeeper-test:{tag}:incarnation"
+        self.before: Callable[[str], None] | None = None
+        self.after: Callable[[str], None] | None = None
         self.become("run1")
+
+    def run(self, call: Call[A]) -> A:
+        """See GateFunctions."""
+        self._pass(self.before, call)
+        answer = super().run(call)
+        self._pass(self.after, call)
+        return answer
+
+    def run_many(self, calls: Sequence[Call[A]]) -> list[A | TollkeeperError]:
+        """See GateFunctions."""
+        answers: list[A | TollkeeperError] = []
+        for call in calls:
+            try:
+                answers.append(self.run(call))
+            except TollkeeperError as error:
+                answers.append(error)
+        return answers
+
+    def _pass(self, hook: Callable[[str], None] | None, call: Call[Any]) -> None:
+        if hook is None:
+            return
+        kept = self.before, self.after
+        self.before = self.after = None
+        try:
+            hook(call.function)
+        finally:
+            self.before, self.after = kept
+
+    def crash_at(self, number: int, *, is_after: bool) -> None:
+        """The process ends before or after its call of this number, from 0."""
+        left = count(number, -1)
+
+        def hook(_: str) -> None:
+            if next(left) == 0:
+                raise Crash
+
+        self.before, self.after = (None, hook) if is_after else (hook, None)
+
+    def meanwhile(self, function: str, action: Callable[[], object], *, times: int = 1) -> None:
+        """Before the next calls of this function somebody else does something."""
+        left = [None] * times
+
+        def hook(name: str) -> None:
+            if name == function and left:
+                left.pop()
+                action()
+
+        self.before = hook
+
+    def be_away(self, *, is_heard: bool = False) -> None:
+        """Until `be_back` nothing is answered; what is asked happens all the same when `is_heard`."""
+
+        def hook(_: str) -> None:
+            raise GateUnavailable("the test says so")
+
+        self.before, self.after = (None, hook) if is_heard else (hook, None)
+
+    def be_back(self) -> None:
+        """Nothing happens at calls any more."""
+        self.before = self.after = None
 
     def tag_of(self, organization: str) -> str:
         """The test's."""
@@ -147,7 +219,7 @@ class Consumer:
 
 
 class World:
-    """`acme` has 10 USD of credits, no caps; `ann` owns it. Its consumer has folded nothing yet."""
+    """`acme` and `other` have 10 USD of credits, no caps; `ann` owns both. Nothing is folded yet."""
 
     def __init__(self, address: str, engine: Engine, folder: Path) -> None:
         self.tag = f"t{secrets.token_hex(5)}"
@@ -164,7 +236,10 @@ class World:
         )
         self.acme = f"{self.tag}-acme"
         self._ids = 0
-        self.append(prices(), opened(self.acme), bought(self.acme, 2, 10 * USD * 1_000))
+        self.other = f"{self.tag}-other"
+        self.append(prices())
+        for name in (self.acme, self.other):
+            self.append(opened(name), bought(name, 2, 10 * USD * 1_000))
         self.consumer = Consumer(self)
 
     def close(self) -> None:
