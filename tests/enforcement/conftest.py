@@ -18,6 +18,13 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         yield world
 
 
+@pytest.fixture
+def valkey_world(valkey: Service, tmp_path: Path) -> Iterator[World]:
+    """The same, for what takes its time."""
+    with a_world(valkey.address, f"sqlite:///{tmp_path}/ledger.sqlite", tmp_path) as world:
+        yield world
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def either_world(
     request: pytest.FixtureRequest, valkey: Service, tmp_path: Path

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from enforcement.world import USD, Consumer, Crash, World
+from enforcement.told_functions import Crash
+from enforcement.world import USD, Consumer, World
 from support.events import bought
 
 from tollkeeper.events.emitters import EmitterStarted
@@ -18,7 +19,7 @@ COST = 3_000
 def stopped_before_telling(consumer: Consumer) -> list[Effects]:
     """What it would have told, until its own `folded` is given back by deleting this one."""
     told: list[Effects] = []
-    consumer.enforcement.applier.folded = told.append  # type: ignore[method-assign] # see above
+    consumer.enforcement.applier.folded = told.append  # type: ignore[assignment,method-assign] # see above
     return told
 
 
@@ -221,7 +222,7 @@ def test_a_crash_at_any_call_leaves_redis_and_sql_to_agree(world: World, is_afte
         assert standing == a.EmitterStanding("retired", ())
         listed = [one.emitter for one in world.run(encoding.emitters(tag=world.tag)).listed]
         assert f"em-{number}-c" in listed
-        world.consumer.enforcement.warmer(world.tag).warm([world.acme], now=world.now)
+        world.warm()
         world.assert_equal()
         if not has_crashed:
             break

@@ -6,15 +6,14 @@ Time stands still unless a test moves it, Redis' clock with it; the server is an
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from gate.servers import Server, replaced
-from redis import Redis
+from enforcement.told_functions import Functions, source_told_by
+from gate.servers import Server
 from sqlalchemy import Engine
 from support.events import NOON, bought, capped, opened, prices, usage
 
@@ -22,15 +21,12 @@ from tollkeeper.enforcement.bundle import Enforcement
 from tollkeeper.enforcement.means import Means
 from tollkeeper.enforcement.observing import Unobserved
 from tollkeeper.enforcement.settings import EnforcementSettings
-from tollkeeper.errors import GateUnavailable, TollkeeperError
 from tollkeeper.events.codec import Event, encode
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted, RetirementReason
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
-from tollkeeper.gate.commands import HeldCall, Incarnation, Request
+from tollkeeper.gate.commands import HeldCall, Request
 from tollkeeper.gate.encoding import Call
-from tollkeeper.gate.functions import GateFunctions
-from tollkeeper.gate.library import Library, lua_source
 from tollkeeper.ledger.effects import EpochRow
 from tollkeeper.ledger.enforcing import read_epochs
 from tollkeeper.ledger.migrate import migrate
@@ -47,114 +43,6 @@ PARTITIONS = 2
 MICROS = 1_000_000
 USD = 1_000_000
 """Micro-USD."""
-INCARNATION = """\
-  local told = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
-  return told:match('\\nrun_id:(%w+)'), told:match('\\nmaster_replid:(%w+)')
-"""
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class Functions(GateFunctions):
-    """At a tag of the test's own; the server is who the test says.
-
-    `before` and `after` are called with the name of each function, many at once being one after the
-    other: they may raise, or do what somebody else does meanwhile, unseen by themselves.
-    """
-
-    def __init__(self, client: Redis, library: Library, tag: str) -> None:
-        super().__init__(client, library)
-        self._redis = client
-        self._tag = tag
-        self._here = f"tollkeeper-test:{tag}:incarnation"
-        self.before: Callable[[str], None] | None = None
-        self.after: Callable[[str], None] | None = None
-        self.become("run1")
-
-    def run(self, call: Call[A]) -> A:
-        """See GateFunctions."""
-        self._pass(self.before, call)
-        answer = super().run(call)
-        self._pass(self.after, call)
-        return answer
-
-    def run_many(self, calls: Sequence[Call[A]]) -> list[A | TollkeeperError]:
-        """See GateFunctions."""
-        answers: list[A | TollkeeperError] = []
-        for call in calls:
-            try:
-                answers.append(self.run(call))
-            except TollkeeperError as error:
-                answers.append(error)
-        return answers
-
-    def _pass(self, hook: Callable[[str], None] | None, call: Call[Any]) -> None:
-        if hook is None:
-            return
-        kept = self.before, self.after
-        self.before = self.after = None
-        try:
-            hook(call.function)
-        finally:
-            self.before, self.after = kept
-
-    def crash_at(self, number: int, *, is_after: bool) -> None:
-        """The process ends before or after its call of this number, from 0."""
-        left = count(number, -1)
-
-        def hook(_: str) -> None:
-            if next(left) == 0:
-                raise Crash
-
-        self.before, self.after = (None, hook) if is_after else (hook, None)
-
-    def meanwhile(self, function: str, action: Callable[[], object], *, times: int = 1) -> None:
-        """Before the next calls of this function somebody else does something."""
-        left = [None] * times
-
-        def hook(name: str) -> None:
-            if name == function and left:
-                left.pop()
-                action()
-
-        self.before = hook
-
-    def be_away(self, *, is_heard: bool = False) -> None:
-        """Until `be_back` nothing is answered; what is asked happens all the same when `is_heard`."""
-
-        def hook(_: str) -> None:
-            raise GateUnavailable("the test says so")
-
-        self.before, self.after = (None, hook) if is_heard else (hook, None)
-
-    def be_back(self) -> None:
-        """Nothing happens at calls any more."""
-        self.before = self.after = None
-
-    def tag_of(self, organization: str) -> str:
-        """The test's."""
-        return self._tag
-
-    def tags(self) -> tuple[str, ...]:
-        """The test's."""
-        return (self._tag,)
-
-    def incarnation(self, *, tag: str = "") -> Incarnation:
-        """Who the test says."""
-        raw: Any = self._redis.get(self._here)
-        return Incarnation(*raw.decode().split())
-
-    def become(self, run_id: str, replication_id: str = "history1") -> None:
-        """Another server answers from here on, with the same data."""
-        self._redis.set(self._here, f"{run_id} {replication_id}")
-
-
-def source_told_by(tag: str) -> str:
-    """The functions, told by the test which server they are in."""
-    told = f"  local told = redis.call('GET', 'tollkeeper-test:{tag}:incarnation')\n"
-    return replaced(lua_source(), INCARNATION, f"{told}  return told:match('(%w+) (%w+)')\n")
 
 
 class Heard(Unobserved):
@@ -236,6 +124,7 @@ class World:
         )
         self.acme = f"{self.tag}-acme"
         self._ids = 0
+        self.living: dict[str, list[HeldCall]] = {}
         self.other = f"{self.tag}-other"
         self.append(prices())
         for name in (self.acme, self.other):
@@ -294,6 +183,31 @@ class World:
         self.consumer.enforcement.keep()
         self.pass_time(seconds)
         self.consumer.turn()
+
+    def live_until_open(self, *others: Consumer) -> None:
+        """Consumers turn second by second, and who lives answers, until the epoch is SQL's and open."""
+        for _ in range(20):
+            for consumer in (self.consumer, *others):
+                consumer.turn()
+            self.living_answer()
+            row, key = self.row, self.key
+            if row.phase == key.phase == "open" and row.epoch == key.epoch:
+                return
+            self.pass_time(1.0)
+        raise AssertionError("the epoch isn't opened")
+
+    def living_answer(self) -> None:
+        """Those that a recovering server waits for and that live."""
+        key = self.run(encoding.read_epoch(tag=self.tag))
+        if isinstance(key, a.EpochKey) and key.phase == "recovering":
+            for one in self.run(encoding.emitters(tag=self.tag)).listed:
+                if one.standing == "started" and one.emitter in self.living:
+                    self.answer(one.emitter, *self.living[one.emitter])
+
+    def warm(self, organization: str = "") -> None:
+        """Acme, asked for or not."""
+        warmer = self.consumer.enforcement.warmer(self.tag)
+        warmer.warm([organization or self.acme], now=self.now)
 
     @property
     def row(self) -> EpochRow:
@@ -396,8 +310,9 @@ class World:
         assert [one.verdict for one in findings] == ["equal"], findings
 
     def set(self, **settings: Any) -> None:
-        """Other settings, for consumers from here on."""
+        """Other settings, and a consumer that has them."""
         self.settings = msgspec.structs.replace(self.settings, **settings)
+        self.restart()
 
 
 @contextmanager

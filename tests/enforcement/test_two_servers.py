@@ -1,0 +1,151 @@
+"""Of two servers, and of two versions of the functions, one decides; who sees the other stands back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from enforcement.told_functions import Functions, source_told_by
+from enforcement.world import USD, Consumer, World, a_world
+from redis import Redis
+from services.finding import Service
+
+from tollkeeper.gate import answers as a
+from tollkeeper.gate import encoding
+from tollkeeper.gate.library import assemble
+
+
+@pytest.fixture
+def split(valkey: Service, redis: Service, tmp_path: Path) -> Iterator[tuple[World, Consumer]]:
+    """A world on Valkey, and a consumer of it that sees a Redis instead."""
+    with a_world(valkey.address, f"sqlite:///{tmp_path}/ledger.sqlite", tmp_path) as world:
+        client = Redis.from_url(redis.address)
+        library = assemble(source_told_by(world.tag).replace(CLOCK_OF, clock_at(world.now)))
+        there = Functions(client, library, world.tag)
+        there.become("elsewhere1")
+        kept, world.functions = world.functions, there
+        other = Consumer(world, "another")
+        world.functions = kept
+        yield world, other
+        other.close()
+        client.function_delete(library.name)
+        client.close()
+
+
+CLOCK_OF = """\
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+"""
+
+
+def clock_at(now: int) -> str:
+    """Standing still, so that only one clock has to be moved."""
+    return f"  return {now}\n"
+
+
+def phase_there(other: Consumer, tag: str) -> tuple[int, str]:
+    found = other.enforcement.means.functions.run(encoding.read_epoch(tag=tag))
+    return (found.epoch, found.phase) if isinstance(found, a.EpochKey) else (0, "absent")
+
+
+def test_who_sees_another_server_begins_its_own_epoch_and_the_first_one_stands_back(
+    split: tuple[World, Consumer],
+) -> None:
+    """The first server's lease isn't renewed any more: it may be an isolated old primary."""
+    world, other = split
+    world.open().start_emitter()
+    other.enforcement.keep()
+    assert (world.row.epoch, world.row.run_id) == (2, "elsewhere1")
+    states = world.consumer.enforcement.keep()
+    assert [one.state for one in states] == ["elsewhere"]
+    world.pass_time(2.5)
+    world.consumer.enforcement.keep()
+    assert world.hold(USD) == a.Untrusted("lease", 1)
+    other.enforcement.keep()
+    assert phase_there(other, world.tag) == (2, "recovering")
+    assert world.key.epoch == 1, "one epoch has one server"
+    world.pass_time(25.0)
+    assert [one.state for one in world.consumer.enforcement.keep()] == ["elsewhere"]
+
+
+def test_after_long_the_server_that_is_seen_is_taken_for_the_right_one(
+    split: tuple[World, Consumer],
+) -> None:
+    """As after a failing back: nobody may be left who sees the other one."""
+    world, other = split
+    world.open()
+    other.enforcement.keep()
+    world.consumer.enforcement.keep()
+    world.pass_time(30.0)
+    world.consumer.enforcement.keep()
+    assert world.row.epoch == 3
+    assert world.consumer.heard.causes[-1] == "elsewhere"
+    world.recover()
+    assert (world.key.epoch, world.key.phase) == (3, "open")
+
+
+def test_whose_server_changed_under_its_eyes_takes_the_new_one_at_once(
+    split: tuple[World, Consumer],
+) -> None:
+    world, other = split
+    world.open()
+    other.enforcement.keep()
+    world.pass_time(2.5)
+    other.enforcement.keep()
+    seen_there = other.enforcement.means.functions
+    assert isinstance(seen_there, Functions)
+    seen_there.be_led_to(world.functions)
+    other.enforcement.keep()
+    assert world.row.epoch == 3
+    assert other.heard.causes[-1] == "elsewhere"
+
+
+def newer(world: World, comment: str = "-- newer") -> tuple[Functions, str]:
+    """Functions of another version, in the same server."""
+    library = assemble(f"{world.server.source}\n{comment}\n")
+    world.server.client.function_load(library.text)
+    functions = Functions(world.server.client, library, world.tag)
+    return functions, library.name
+
+
+def test_the_version_of_the_newest_process_decides_and_stays(world: World) -> None:
+    world.open().start_emitter()
+    old = world.consumer
+    functions, name = newer(world)
+    world.functions, kept = functions, world.functions
+    new = Consumer(world, "another")
+    assert [one.state for one in new.enforcement.keep()] == ["open"]
+    assert world.key.library == name
+    assert [one.state for one in old.enforcement.keep()] == ["superseded"]
+    assert world.key.library == name, "it doesn't go to and fro"
+    assert kept.run(encoding.read_epoch(tag=world.tag)).library == name  # type: ignore[union-attr] # there is one
+    world.pass_time(1.0)
+    new.enforcement.keep()
+    assert [one.state for one in old.enforcement.keep()] == ["superseded"]
+    world.pass_time(2.0)
+    assert [one.state for one in old.enforcement.keep()] == ["open"], "nobody keeps the newer one"
+    assert world.key.library == kept.library
+    new.close()
+    world.server.client.function_delete(name)
+
+
+def test_folds_that_a_former_version_told_are_told_again(world: World) -> None:
+    world.open().start_emitter()
+    world.held(1)
+    functions, name = newer(world)
+    world.functions, kept = functions, world.functions
+    new = Consumer(world, "another")
+    new.enforcement.keep()
+    world.use()
+    world.consumer.fold()
+    assert world.consumer.enforcement.applier.behind() != []
+    world.pass_time(2.0)
+    world.functions = kept
+    world.consumer.turn()
+    world.consumer.turn()
+    assert world.consumer.enforcement.applier.behind() == []
+    world.held(1)
+    world.assert_equal()
+    new.close()
+    world.server.client.function_delete(name)
