@@ -16,11 +16,11 @@ from wrapping.ways import Way
 from tollkeeper.gate.sdk import acting_for
 from tollkeeper.testing import AsyncFakeGate, FakeGate, FakeWorld
 
-_CLIENTS: dict[tuple[str, bool], Any] = {
-    ("anthropic", False): anthropic.Anthropic,
-    ("anthropic", True): anthropic.AsyncAnthropic,
-    ("openai", False): openai.OpenAI,
-    ("openai", True): openai.AsyncOpenAI,
+_KINDS: dict[tuple[str, bool], tuple[Any, Any]] = {
+    ("anthropic", False): (anthropic.Anthropic, anthropic.DefaultHttpxClient),
+    ("anthropic", True): (anthropic.AsyncAnthropic, anthropic.DefaultAsyncHttpxClient),
+    ("openai", False): (openai.OpenAI, openai.DefaultHttpxClient),
+    ("openai", True): (openai.AsyncOpenAI, openai.DefaultAsyncHttpxClient),
 }
 
 AnyFake = FakeGate | AsyncFakeGate
@@ -33,7 +33,7 @@ class Caller:
         self.way = way
         self.api = api
         self.family = way.family.partition("-")[0]
-        self._options = {"max_retries": 0, "timeout": 10, **options}
+        self._options = {"max_retries": 0, "timeout": 10, "base_url": api.url, **options}
 
     def fake(self, **world: Any) -> AnyFake:
         """A gate that this way's client can be wrapped for."""
@@ -45,6 +45,12 @@ class Caller:
         if self.family == "anthropic":
             return anthropic_api.answers(turn)
         return openai_api.answers(turn)
+
+    def unfinished(self, **turn: Any) -> Turn:
+        """A turn whose stream brings all of its text, "abc", "def" and "ghi", and no final count."""
+        before = {"anthropic-0": 3, "anthropic-1": 3, "openai-0": 1, "openai-1": 4}
+        text = ("abc", "def", "ghi")
+        return Turn(text=text, events=before[self.way.family] + len(text), **turn)
 
     def failing(self, status: int) -> Answer:
         """An error in the format of this way's provider; a retry of it comes at once."""
@@ -68,9 +74,9 @@ class Caller:
                 return read(wrapped)
 
     def client(self) -> Any:
-        """The library's client."""
-        kind = _CLIENTS[self.family, self.way.is_async]
-        return kind(api_key="k", base_url=self.api.url, **self._options)
+        """The library's client, which reads no certificates: that takes most of its making."""
+        kind, transport = _KINDS[self.family, self.way.is_async]
+        return kind(api_key="k", http_client=transport(verify=False), **self._options)
 
     async def _acall(
         self, gate: AnyFake | None, read: Callable[[Any], Any], wrap: dict[str, Any]

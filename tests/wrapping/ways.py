@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+FAMILIES = ("anthropic-0", "anthropic-1", "openai-0", "openai-1")
+"""Each library's resources that make model calls: messages and beta.messages, chat and responses."""
 MODEL = "claude-sonnet-5"
 ASKED: dict[str, Any] = {
     "model": MODEL,
@@ -53,11 +55,9 @@ def every_way(*, is_stream: bool = False) -> Callable[[Callable[..., Any]], Any]
     """Register a way for every resource that makes model calls."""
 
     def register(read: Callable[..., Any]) -> Callable[..., Any]:
-        for family in ("anthropic", "openai"):
-            for number in (0, 1):
-                called = partial(call_of, family, number)
-                of_one = partial(read, called=called)
-                _register(read.__name__, f"{family}-{number}", of_one, is_stream)
+        for family in FAMILIES:
+            of_one = partial(read, called=partial(resource_of, family))
+            _register(read.__name__, family, of_one, is_stream)
         return read
 
     return register
@@ -109,10 +109,12 @@ def lines_text(lines: list[str]) -> str:
     return "".join(found)
 
 
-def call_of(family: str, number: int, client: Any) -> tuple[Any, dict[str, Any]]:
-    """A resource that makes model calls, and what a call site asks it."""
-    if family == "anthropic":
-        return (client.messages, client.beta.messages)[number], ASKED
-    if number == 0:
+def resource_of(family: str, client: Any) -> tuple[Any, dict[str, Any]]:
+    """The resource of a family, and what a call site asks it."""
+    if family == "anthropic-0":
+        return client.messages, ASKED
+    if family == "anthropic-1":
+        return client.beta.messages, ASKED
+    if family == "openai-0":
         return client.chat.completions, CHAT
     return client.responses, RESPONSE

@@ -38,6 +38,7 @@ class AnyHold:
         self._kept = kept
         self._policy = policy
         self._is_ended = False
+        self._word: Ending | None = None
 
     @property
     def hold_id(self) -> str | None:
@@ -100,57 +101,23 @@ class AnyHold:
             raise Misuse(f"the hold {self.hold_id} was settled or released before")
         self._is_ended = True
 
-    def _usages(self, consumed: Consumed, usage_source: str) -> list[Usage]:
-        """What is emitted, with ids of its own, so that it can be emitted again."""
-        kept, asked = self._kept, self._asked
-        if isinstance(consumed, ProviderUsage):
-            return _held_by_the_last(
-                consumed.as_usages(
-                    organization=asked.organization,
-                    member=asked.member,
-                    surface=asked.surface,
-                    event_id=new_event_id(),
-                    occurred_at=kept.granted_at,
-                    usage_source=usage_source,
-                ),
-                kept,
-            )
-        usages = (consumed,) if isinstance(consumed, Usage) else consumed
-        if not usages:
-            raise InvalidInput(
-                "usage", "must be at least one: release the hold where there is none"
-            )
-        for usage in usages:
-            if usage.organization != asked.organization:
-                raise InvalidInput(
-                    "organization", f"must be that of the hold, {asked.organization}"
-                )
-        return _held_by_the_last(
-            [
-                msgspec.structs.replace(
-                    usage,
-                    event_id=usage.event_id or new_event_id(),
-                    occurred_at=kept.granted_at,
-                )
-                for usage in usages
-            ],
-            kept,
-        )
+    def leave_word(self, ending: Ending) -> None:
+        """Say what becomes of it where its caller abandons or loses it; without a word it is released.
 
-    def abandon(self, ending: Ending) -> None:
-        """Leave it to the next tick to settle or release it, as `ending` says. Takes no lock."""
+        `ending` must not refer to the hold: it would keep it.
+        """
+        self._word = partial(_usages_by, ending, self._asked, self._kept)
+
+    def abandon(self) -> None:
+        """Leave it to the next tick to end it. Takes no lock."""
         if not self._is_ended:
             self._is_ended = True
-            self._core.session.abandoned.append((self._kept, partial(self._ended_by, ending)))
-
-    def _ended_by(self, ending: Ending, invalid: InvalidInput | None) -> Sequence[Usage] | None:
-        usages = ending(invalid)
-        return None if usages is None else self._usages(usages, "reported")
+            self._core.session.abandoned.append((self._kept, self._word))
 
     def __del__(self) -> None:
         # Of a half-made one there is nothing to give back; a lock might be held by this very thread.
         if not getattr(self, "_is_ended", True):
-            self._core.session.abandoned.append((self._kept, None))
+            self.abandon()
 
 
 class Hold(AnyHold):
@@ -194,7 +161,7 @@ class Hold(AnyHold):
         SpoolFull and SpoolFailed: it isn't durable yet, is kept in memory, and is handed in again and
         again. InvalidUsage: it can't be recorded, and the hold is as before.
         """
-        usages = self._usages(consumed, usage_source)
+        usages = _usages(self._asked, self._kept, consumed, usage_source)
         self._end()
         try:
             future = self._core.session.settle(self._kept, usages)
@@ -250,7 +217,7 @@ class AsyncHold(AnyHold):
 
     async def settle(self, consumed: Consumed, *, usage_source: str = "reported") -> list[str]:
         """Record what was consumed, durably; answers the event ids. Errors as of `Hold.settle`."""
-        usages = self._usages(consumed, usage_source)
+        usages = _usages(self._asked, self._kept, consumed, usage_source)
         self._end()
         try:
             future = self._core.session.settle(self._kept, usages)
@@ -275,6 +242,46 @@ class AsyncHold(AnyHold):
     ) -> None:
         if not self._is_ended:
             await self.release()
+
+
+def _usages(asked: Ask, kept: Kept, consumed: Consumed, usage_source: str) -> list[Usage]:
+    """What is emitted, with ids of its own, so that it can be emitted again."""
+    if isinstance(consumed, ProviderUsage):
+        return _held_by_the_last(
+            consumed.as_usages(
+                organization=asked.organization,
+                member=asked.member,
+                surface=asked.surface,
+                event_id=new_event_id(),
+                occurred_at=kept.granted_at,
+                usage_source=usage_source,
+            ),
+            kept,
+        )
+    usages = (consumed,) if isinstance(consumed, Usage) else consumed
+    if not usages:
+        raise InvalidInput("usage", "must be at least one: release the hold where there is none")
+    for usage in usages:
+        if usage.organization != asked.organization:
+            raise InvalidInput("organization", f"must be that of the hold, {asked.organization}")
+    return _held_by_the_last(
+        [
+            msgspec.structs.replace(
+                usage,
+                event_id=usage.event_id or new_event_id(),
+                occurred_at=kept.granted_at,
+            )
+            for usage in usages
+        ],
+        kept,
+    )
+
+
+def _usages_by(
+    ending: Ending, asked: Ask, kept: Kept, invalid: InvalidInput | None
+) -> Sequence[Usage] | None:
+    usages = ending(invalid)
+    return None if usages is None else _usages(asked, kept, usages, "reported")
 
 
 def _held_by_the_last(usages: list[Usage], kept: Kept) -> list[Usage]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TypeVar, Unpack, overload
 
@@ -18,7 +20,7 @@ from tollkeeper.gate.sdk.aio import AsyncGate
 from tollkeeper.gate.sdk.answers_seen import StreamSeen
 from tollkeeper.gate.sdk.asks import Ask, ask
 from tollkeeper.gate.sdk.gate import CallFields, Gate
-from tollkeeper.gate.sdk.hold import AsyncHold, Hold
+from tollkeeper.gate.sdk.hold import AnyHold, AsyncHold, Hold
 from tollkeeper.gate.sdk.recording import CallRecord, Slices, sliced
 from tollkeeper.gate.sdk.refused import Refused
 from tollkeeper.logline import LogLine, failure
@@ -59,7 +61,7 @@ def metered(
     return MeteredCall(gate, asked, slice_tokens)
 
 
-class AnyCall:
+class AnyCall(ABC):
     """What calls in threads and in asyncio have in common.
 
     `likely` is what is charged where nobody counted, where that isn't what is held for.
@@ -92,22 +94,27 @@ class AnyCall:
         """There is no call to be made after all: the hold is released at the end of the block."""
         self._record.release()
 
+    @property
+    @abstractmethod
+    def hold(self) -> AnyHold:
+        """The hold around this call. Misuse: outside of the block."""
+
     def watch(self) -> StreamSeen:
-        """A stream that somebody else reads: feed it every event."""
+        """A stream that somebody else reads, perhaps after the block: feed it every event.
+
+        Lost or abandoned from now on, the call is charged by what was seen.
+        """
+        self.hold.leave_word(partial(_ending, self._record))
         return self._record.stream()
 
-    def _ending(self, invalid: InvalidInput | None) -> Sequence[Usage] | None:
-        return self._record.ending(None) if invalid is None else self._fallback(invalid)
+    def abandon(self) -> None:
+        """Leave the ending to the gate's next tick. Takes no lock."""
+        self.hold.abandon()
 
     def _begin_stream(self, events: object) -> StreamSeen:
         seen = self._record.stream()
         self._open_streams.append((events, seen))
         return seen
-
-    def _fallback(self, invalid: InvalidInput) -> Sequence[Usage] | None:
-        """What can be charged in place of usage that can't be recorded."""
-        logger.error(LogLine("usage_invalid", **failure(invalid)))
-        return self._record.unanswered(invalid)
 
     def _unfinished(self) -> list[object]:
         return [events for events, seen in self._open_streams if not seen.is_complete]
@@ -133,10 +140,6 @@ class MeteredCall(AnyCall):
         if self._hold is None:
             raise Misuse("there is a hold only inside the with block")
         return self._hold
-
-    def abandon(self) -> None:
-        """Leave the ending to the gate's next tick: what was seen is charged. Takes no lock."""
-        self.hold.abandon(self._ending)
 
     def stream(self, events: Iterable[E]) -> Iterator[E]:
         """The same events, seen on their way. Raises Refused when a sliced hold isn't prolonged."""
@@ -180,7 +183,7 @@ class MeteredCall(AnyCall):
             else:
                 hold.settle(usages)
         except InvalidInput as invalid:
-            if (instead := self._fallback(invalid)) is None:
+            if (instead := _fallback(self._record, invalid)) is None:
                 hold.release()
             else:
                 hold.settle(instead)
@@ -214,10 +217,6 @@ class AsyncMeteredCall(AnyCall):
         if self._hold is None:
             raise Misuse("there is a hold only inside the async with block")
         return self._hold
-
-    def abandon(self) -> None:
-        """Leave the ending to the gate's next tick: what was seen is charged. Takes no lock."""
-        self.hold.abandon(self._ending)
 
     def stream(self, events: AsyncIterable[E]) -> AsyncIterator[E]:
         """The same events, seen on their way. Raises Refused when a sliced hold isn't prolonged."""
@@ -261,7 +260,7 @@ class AsyncMeteredCall(AnyCall):
             else:
                 await hold.settle(usages)
         except InvalidInput as invalid:
-            if (instead := self._fallback(invalid)) is None:
+            if (instead := _fallback(self._record, invalid)) is None:
                 await hold.release()
             else:
                 await hold.settle(instead)
@@ -273,6 +272,16 @@ class AsyncMeteredCall(AnyCall):
         finally:
             for events in self._unfinished():
                 await _close_async(events)
+
+
+def _ending(record: CallRecord, invalid: InvalidInput | None) -> Sequence[Usage] | None:
+    return record.ending(None) if invalid is None else _fallback(record, invalid)
+
+
+def _fallback(record: CallRecord, invalid: InvalidInput) -> Sequence[Usage] | None:
+    """What can be charged in place of usage that can't be recorded."""
+    logger.error(LogLine("usage_invalid", **failure(invalid)))
+    return record.unanswered(invalid)
 
 
 def _close(events: object) -> None:

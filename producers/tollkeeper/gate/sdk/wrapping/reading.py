@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from tollkeeper.errors import InvalidInput, Unavailable
-from tollkeeper.gate.sdk.answers_seen import StreamSeen
 from tollkeeper.gate.sdk.metered import AsyncMeteredCall, MeteredCall
 from tollkeeper.gate.sdk.wrapping.events import DONE, Without
 from tollkeeper.logline import LogLine, failure
@@ -31,7 +30,7 @@ class AnyReading:
     def __init__(self, call: Call, *, is_stream: bool, hides_usage: bool) -> None:
         self._call = call
         self._events = Without(_carries_usage if hides_usage else _never) if is_stream else None
-        self._seen: StreamSeen | None = call.watch() if is_stream else None
+        self._seen = call.watch()
         self._document = bytearray()
         self.is_complete = False
 
@@ -53,7 +52,7 @@ class AnyReading:
         if document is DONE:
             self.is_complete = True
             return
-        if not isinstance(document, dict) or self._seen is None:
+        if not isinstance(document, dict):
             return
         kind = document.get("type")
         is_error = kind == "error" or (kind is None and "error" in document)
