@@ -119,8 +119,8 @@ class Emitter:
         """Retire no replaced emitter of which `is_in_use` says that it has an open hold.
 
         A hold is open until its usage was emitted, or until it is released. Those replaced later wait
-        for it too, and so does `close`, until its timeout. It is asked on the sender's thread again
-        and again, and must answer at once.
+        for it too. It is asked on the sender's thread again and again, and must answer at once.
+        `close` asks nobody: nothing can be reported after it.
         """
         self._holders.append(is_in_use)
 

@@ -133,6 +133,7 @@ class Engine:
     def abandon(self) -> None:
         """Let go of all files as they are, as the process's death would; only without threads."""
         self._writer.abandon()
+        self.sender.written()
         self.sender.release()
 
     def stats(self) -> EmitterStats:

@@ -2,7 +2,7 @@
 
 One without holds goes at once. One that may have holds goes when the last of them is settled and *that*
 usage is on the log, which may stand in the spool of the incarnation that came after it; then the log
-is told of its end. Must not know threads.
+is told of its end. Once nothing more can be written it goes in any case. Must not know threads.
 """
 
 from __future__ import annotations

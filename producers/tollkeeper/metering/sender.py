@@ -54,6 +54,8 @@ class Sender:
         self._changed = threading.Condition()
         self._has_news = False
         self._stop_at: float | None = None
+        self._is_written = False
+        self._is_released = False
         self._backoff_s = 0.0
         self._incarnations: list[Incarnation] = []
         self._leaving: list[Leaving] = []
@@ -71,6 +73,14 @@ class Sender:
         """There is something new to send."""
         with self._changed:
             self._has_news = True
+            self._changed.notify_all()
+
+    def written(self) -> None:
+        """The writer has ended: no usage comes any more, so no open hold keeps an emitter here."""
+        with self._changed:
+            self._is_written = True
+            self._has_news = True
+            self._give_up_own()
             self._changed.notify_all()
 
     def stop(self, deadline: float) -> None:
@@ -139,8 +149,9 @@ class Sender:
 
     def release(self) -> None:
         """Give everything up as it is: what is left is the next process's."""
-        for incarnation in [*self.incarnations(), *self.leaving()]:
-            incarnation.directory.release()
+        with self._changed:
+            self._is_released = True
+            self._give_up_own()
         self.orphans.release()
         self.outlet.close()
         with self._changed:
@@ -198,11 +209,23 @@ class Sender:
         """
         with self._changed:
             leaving = list(self._leaving)
+            is_all = self._is_written and not self._incarnations
         for count, one in enumerate(leaving):
-            if not one.is_free(self._is_in_use, self.target, self.has_sent):
+            if not is_all and not one.is_free(self._is_in_use, self.target, self.has_sent):
                 return count > 0
             self._space.add(-one.end(self.outlet, self._forget))
         return bool(leaving)
+
+    def _give_up_own(self) -> None:
+        """Not before the writer has ended, which may take long on a disk that hangs.
+
+        The next process would delete a spool under the writer's hands, or tell the end of an emitter
+        whose hold it still settles.
+        """
+        if self._is_released and self._is_written:
+            own = [*self._incarnations, *(leaving.incarnation for leaving in self._leaving)]
+            for incarnation in own:
+                incarnation.directory.release()
 
     def _forget(self, leaving: Leaving) -> None:
         with self._changed:

@@ -60,7 +60,7 @@ class Writer:
         self._intake.close()
         if self._incarnation is not None:
             self._retire(self._incarnation)
-            self._sender.wake()
+        self._sender.written()
 
     def abandon(self) -> None:
         """Let go of the files as they are, as the process's death would."""
@@ -110,7 +110,6 @@ class Writer:
         is_current = incarnation is not None and incarnation.emitter == asked.emitter
         if incarnation is not None and is_current:
             self._retire(incarnation)
-            self._sender.wake()
         asked.future.set_result(is_current)
 
     def _commit(self, entries: Sequence[Entry]) -> None:
@@ -149,6 +148,7 @@ class Writer:
         self.identity = None
         self._incarnation = None
         incarnation.retire()
+        self._sender.wake()
 
     def _encode(
         self, incarnation: Incarnation, entries: Sequence[Entry]
