@@ -8,7 +8,26 @@ from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
 from tollkeeper.events.gate import LimitReached
 from tollkeeper.events.usage import UsageRecorded
 from tollkeeper.log.port import Log
+from tollkeeper.metering.settings import EmitterSettings
 from tollkeeper.metering.usage import Usage
+
+PARTITIONS = 4
+"""How many a `MemoryLog` has."""
+QUICK = EmitterSettings(
+    first_backoff_s=0.005, max_backoff_s=0.02, full_timeout_s=0.2, takeover_interval_s=0.02
+)
+
+
+class Holds:
+    """What a gate knows of its open holds: `in_use` names the emitters that have some."""
+
+    def __init__(self, *emitters: str) -> None:
+        self.in_use = set(emitters)
+        self.asked: list[str] = []
+
+    def __call__(self, emitter: str) -> bool:
+        self.asked.append(emitter)
+        return emitter in self.in_use
 
 
 def held(emitter: str, number: int = 1, organization: str = "acme") -> Usage:
