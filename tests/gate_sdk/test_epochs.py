@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from gate.servers import renew
+from gate.servers import Server, renew
 from gate.world import LEASE_MICROS
 from gate_sdk.conftest import DeskMaker
 from gate_sdk.desk import Desk, booked
 from gate_sdk.test_life_of_a_hold import usage
+from redis import Redis
 
+from tollkeeper.errors import GateUnavailable
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
+from tollkeeper.gate.functions import GateFunctions
+from tollkeeper.gate.library import assemble
 from tollkeeper.gate.sdk import Refused
 
 
@@ -226,3 +230,31 @@ def test_a_server_without_an_epoch_is_unavailable(desk: Desk) -> None:
     assert refused.value.is_unavailable
     desk.tick()
     assert desk.gate.stats().trouble == "no consumer has begun an epoch"
+
+
+def test_the_version_that_decides_is_asked_and_one_of_another_layout_is_not(desk: Desk) -> None:
+    key = f"tollkeeper-primary:{{{desk.world.tag}}}:epoch"
+    desk.tick()
+    assert desk.line.library == desk.world.server.library.name
+    desk.world.server.client.hset(key, "library", "tollkeeper_2_000000000000")
+    with pytest.raises(Refused):
+        desk.hold()
+    assert desk.gate.stats().trouble == "version tollkeeper_2_000000000000 decides: upgrade this"
+
+
+def test_functions_of_another_version_are_called_by_its_name(server: Server) -> None:
+    """An upgrade of the consumers must not stop the services that aren't upgraded yet."""
+    other = assemble(server.source + "\n-- newer\n")
+    newer = GateFunctions(Redis.from_url(server.address), other)
+    newer.load()
+    older = GateFunctions(Redis.from_url(server.address), server.library)
+    assert older.follow(other.name)
+    assert older.library == other.name
+    assert isinstance(older.run(encoding.read_epoch(tag="nowhere")), a.NoEpoch)
+    assert not older.follow("tollkeeper_2_000000000000")
+    assert older.library == other.name
+    server.client.function_delete(other.name)
+    with pytest.raises(GateUnavailable, match="not found"):
+        older.run(encoding.read_epoch(tag="nowhere"))
+    older.close()
+    newer.close()

@@ -136,7 +136,8 @@ def test_a_grant_counts_only_if_it_arrives_before_the_lease_ends(
     assert kept is not None
     desk.monotonic_s = arrives_s
     grant = a.Granted(granted_at=5, held_micros=10, now=7, lease_until=7 + 2_000_000)
-    assert session.take(kept, grant, epoch=1, sent_at=0.0) == is_taken
+    primary = session.primary(desk.world.tag)
+    assert session.take(kept, grant, primary=primary, epoch=1, sent_at=0.0) == is_taken
     assert kept.state == ("open" if is_taken else "asked")
 
 
@@ -148,7 +149,8 @@ def test_a_grant_counts_only_in_the_epoch_that_it_was_asked_in(
     kept = session.begin(desk.world.name, Request(10, "ann", "web"))
     assert kept is not None
     grant = a.Granted(granted_at=5, held_micros=10, now=7, lease_until=10**15)
-    assert session.take(kept, grant, epoch=epoch, sent_at=desk.monotonic_s) == is_taken
+    primary, sent_at = session.primary(desk.world.tag), desk.monotonic_s
+    assert session.take(kept, grant, primary=primary, epoch=epoch, sent_at=sent_at) == is_taken
 
 
 def test_a_grant_that_came_too_late_is_released_before_another_is_asked_for(

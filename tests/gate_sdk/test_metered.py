@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tollkeeper.errors import InvalidInput, Misuse, SpoolFull
 from tollkeeper.gate.sdk import GateSettings, Refused, metered
 from tollkeeper.gate.sdk.settings import Unanswered
 from tollkeeper.metering.adapters.provider import ProviderUsage
+from tollkeeper.metering.usage import Usage
 from tollkeeper.testing import AsyncFakeGate, FakeGate
 
 
@@ -194,6 +196,33 @@ def test_a_call_that_can_t_be_said_is_refused_before_anything_is_asked() -> None
             metered(gate, **CALL | changes)
         assert refused.value.field == field
     assert gate.world.functions.calls == ["touch", "published"]
+
+
+def test_usage_of_another_organization_is_refused_by_name() -> None:
+    gate = FakeGate()
+    other = Usage(organization="other", member="ann", surface="web", model=MODEL)
+    with metered(gate, **CALL) as call:
+        with pytest.raises(InvalidInput, match="must be the hold's, acme"):
+            call.usage(other)
+        call.response(MESSAGE)
+    assert only(gate).output_tokens == 50
+
+
+def test_a_call_is_metered_once_and_nothing_is_reported_to_it_after_its_block() -> None:
+    """What came later would be charged to nobody."""
+    gate = FakeGate()
+    with metered(gate, **CALL) as call:
+        call.response(MESSAGE)
+    later: list[Callable[[], object]] = [
+        lambda: call.response(MESSAGE),
+        lambda: call.usage(ProviderUsage(model=MODEL)),
+        lambda: call.stream([]),
+        call.__enter__,
+    ]
+    for report in later:
+        with pytest.raises(Misuse):
+            report()
+    only(gate)
 
 
 def test_there_is_a_hold_only_inside_of_the_block() -> None:

@@ -7,6 +7,7 @@ from gate_sdk.answers import (
     CALL,
     END,
     MESSAGE,
+    MODEL,
     RESPONSE,
     START,
     Status,
@@ -17,9 +18,10 @@ from gate_sdk.answers import (
     text,
 )
 
-from tollkeeper.errors import InvalidInput
+from tollkeeper.errors import InvalidInput, Misuse
+from tollkeeper.events.gate import CallAdmitted
 from tollkeeper.gate.sdk import Refused, metered
-from tollkeeper.testing import AsyncFakeGate, FakeGate
+from tollkeeper.testing import AsyncFakeGate, FakeGate, FakeWorld
 
 STREAMS = [
     pytest.param([START, text("hello"), END], (900, 50, "reported"), id="anthropic, whole"),
@@ -89,6 +91,42 @@ def test_a_reader_who_stops_reading_cuts_the_stream() -> None:
     usage = only(gate)
     assert (usage.output_tokens, usage.usage_source) == (10, "estimated")
     assert stream.is_closed
+
+
+def test_a_stream_that_outlives_its_block_is_not_read_on() -> None:
+    """Its usage would be charged to nobody."""
+    gate, stream = FakeGate(), Stream(START, text("x" * 30), text("x" * 30), END)
+    with metered(gate, **CALL) as call:
+        events = iter(call.stream(stream))
+        next(events), next(events)
+    assert only(gate).output_tokens == 10
+    with pytest.raises(Misuse, match="block has ended"):
+        next(events)
+
+
+def test_a_stream_whose_model_can_t_be_recorded_is_charged_as_one_of_which_nobody_knows() -> None:
+    gate = FakeGate()
+    start = {
+        "type": "message_start",
+        "message": {"model": "a model", "usage": {"input_tokens": 1, "output_tokens": 1}},
+    }
+    with metered(gate, **CALL) as call:
+        list(call.stream(Stream(start, END)))
+    usage = only(gate)
+    assert (usage.model, usage.input_tokens, usage.usage_source) == (MODEL, 1_000, "estimated")
+
+
+def test_a_slice_that_is_refused_under_observe_cuts_nothing() -> None:
+    world = FakeWorld(member_cap_usd="0.00217", policy="observe")
+    gate = FakeGate(world)
+    events = [START, *[text("abc")] * 30, END]
+    with metered(gate, slice_tokens=8, **CALL) as call:
+        assert list(call.stream(Stream(*events))) == events
+        assert call.hold.policy == "observe"
+    assert only(gate).usage_source == "reported"
+    told = [one for one in gate.facts if isinstance(one, CallAdmitted)]
+    assert [(one.cause, one.amount_micros) for one in told] == [("member_cap", 80)]
+    assert [type(one).__name__ for one in gate.facts].count("LimitReached") == 1
 
 
 def test_a_stream_of_unknown_events_is_refused_by_name() -> None:

@@ -14,6 +14,8 @@ from tollkeeper.events.gate import CallAdmitted, LimitReached
 from tollkeeper.gate.sdk import GateSettings, Refused
 from tollkeeper.gate.sdk.policies import CLOSED, Policy, parse_policy
 from tollkeeper.gate.sdk.published import Published
+from tollkeeper.gate.sdk.reports import Reports
+from tollkeeper.gate.sdk.stats import Counters
 
 SOON = 3_600_000_000
 
@@ -201,3 +203,51 @@ def test_reports_beyond_the_bound_are_counted_and_no_call_waits_for_them(
     desk.tick()
     assert len(facts(desk, CallAdmitted)) == 2
     assert desk.gate.stats().waiting_reports == 0
+
+
+def test_an_extension_that_nobody_answers_goes_on_under_open_up_to_its_ceiling(desk: Desk) -> None:
+    desk.publish_policies("*,open,10,-")
+    hold = desk.hold()
+    away(desk)
+    with pytest.raises(Refused) as refused:
+        hold.extend(max_cost_usd="0.000021")
+    assert refused.value.is_unavailable
+    hold.extend(max_cost_usd="0.00002")
+    assert (hold.policy, hold.held_micros) == ("open", 10)
+    desk.line.is_cut = False
+    hold.settle(usage(desk))
+    assert [(one.cause, one.amount_micros) for one in facts(desk, CallAdmitted)] == [
+        ("unavailable", 10)
+    ]
+    assert {one.hold_id for one in desk.usages()} == {hold.hold_id}
+
+
+def test_more_causes_than_a_report_has_room_for_are_left_out(desk: Desk) -> None:
+    reports = Reports(desk.gate.core.session.recorder, Counters(), most=5)
+    for causes in (("x" * 64,), ("x" * 65,), ("a" * 30, "b" * 33, "c"), ("a" * 30, "b" * 34)):
+        reports.admitted(
+            *("acme", "ann", Policy("observe")),
+            causes=causes,
+            amount_micros=1,
+            emitter="em-1",
+            now=desk.world.now,
+        )
+    reports.deliver()
+    while desk.emitter.send_step():
+        continue
+    told = [one.cause for one in desk.logged() if isinstance(one, CallAdmitted)]
+    assert told == ["x" * 64, "x" * 64, f"{'a' * 30},{'b' * 33}", "a" * 30]
+
+
+def test_a_report_that_can_t_be_recorded_holds_up_no_other(desk: Desk) -> None:
+    counters = Counters()
+    reports = Reports(desk.gate.core.session.recorder, counters, most=5)
+    for member in ("an@example.com", "ann"):
+        reports.admitted(
+            *("acme", member, Policy("observe")),
+            causes=("price",),
+            amount_micros=1,
+            emitter="em-1",
+            now=desk.world.now,
+        )
+    assert (len(reports), counters.all()) == (1, {"reports_dropped": 1})

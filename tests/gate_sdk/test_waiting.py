@@ -96,6 +96,31 @@ def test_a_start_that_never_comes_to_an_end_is_unavailable(
         assert sum(desk.pauses) == pytest.approx(10.0)
 
 
+def test_a_service_can_wait_for_its_gate_at_its_start(make_desk: DeskMaker) -> None:
+    desk = make_desk()
+    desk.publish_prices()
+    assert not desk.gate.wait_until_ready(1.0)
+    assert sum(desk.pauses) == pytest.approx(1.0, abs=0.051)
+    assert desk.gate.stats().trouble == "this emitter's start is logged, and not yet folded"
+    desk.while_waiting = desk.fold_emitters
+    assert desk.gate.wait_until_ready(1.0)
+    assert desk.gate.stats().trouble is None
+
+
+def test_the_time_for_the_start_counts_from_the_first_hold(make_desk: DeskMaker) -> None:
+    desk = make_desk(GateSettings(start_wait_s=10.0))
+    desk.publish_prices()
+    desk.world.warmed()
+    desk.pass_by(3_600)
+
+    def fold_after_nine_seconds() -> None:
+        if sum(desk.pauses) > 9:
+            desk.fold_emitters()
+
+    desk.while_waiting = fold_after_nine_seconds
+    desk.hold().release()
+
+
 def test_a_redis_that_is_away_is_unavailable_without_a_wait(desk: Desk) -> None:
     desk.line.is_cut = True
     desk.pass_by(1.9)

@@ -41,6 +41,13 @@ def layout_of(name: str) -> str:
     return name.rsplit("_", 1)[0]
 
 
+def named(library: Library, name: str) -> Library | None:
+    """The same with calls of another version, which is loaded already; None where it would misread them."""
+    if name == library.name:
+        return library
+    return Library(name, library.text) if layout_of(name) == layout_of(library.name) else None
+
+
 def lua_source() -> str:
     """The text of all parts."""
     folder = resources.files("tollkeeper.gate") / "lua"

@@ -64,6 +64,10 @@ class FakeFunctions:
         """It has all organizations."""
         return SINGLE
 
+    def follow(self, library: str) -> bool:
+        """There is one version."""
+        return True
+
     def run(self, call: Call[A]) -> A:
         """The answer. GateUnavailable while it is away."""
         if self.is_away:

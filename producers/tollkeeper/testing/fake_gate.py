@@ -179,6 +179,9 @@ class _Awaited:
     def __init__(self, functions: FakeFunctions) -> None:
         self._functions = functions
 
+    def follow(self, library: str) -> bool:
+        return True
+
     async def run(self, call: Call[A]) -> A:
         await asyncio.sleep(0)
         answer = self._functions.run(call)

@@ -52,12 +52,14 @@ class AsyncGate:
             if not isinstance(functions, str):
                 raise TypeError("async_functions must be given, or Redis' URL instead of both")
             async_functions = AsyncGateFunctions(connect_async(functions, trusted_only=True))
+        self._functions = functions_at(functions)
         self._async_functions = async_functions
         recorder = EmitterRecorder(emitter) if isinstance(emitter, Emitter) else emitter
         self._core = Core(
             recorder,
-            functions_at(functions),
+            self._functions,
             settings or GateSettings(),
+            follow=self._follow,
             clock=clock,
             monotonic=monotonic,
             has_thread=has_thread,
@@ -98,7 +100,7 @@ class AsyncGate:
         holding = Holding(self._core.session, asked)
         run = self._async_functions.run
         outcome = await drive_async(holding.steps(), run, self._pause)
-        kept, policy = self._core.conclude(asked, outcome)
+        kept, policy = self._core.conclusions.of_hold(asked, outcome)
         return AsyncHold(self._core, asked, kept, policy, run=run, pause=self._pause)
 
     def wrap(
@@ -114,6 +116,12 @@ class AsyncGate:
 
         return wrap(self, client, default=default, settings=settings, allow=allow)
 
+    async def wait_until_ready(self, timeout_s: float) -> bool:
+        """See `Gate.wait_until_ready`."""
+        return await drive_async(
+            self._core.ready_steps(timeout_s), self._async_functions.run, self._pause
+        )
+
     def stats(self) -> GateStats:
         """What it has done and has in flight, for metrics."""
         return self._core.stats()
@@ -125,6 +133,9 @@ class AsyncGate:
             return await asyncio.to_thread(self._core.close, timeout_s)
         finally:
             await self._async_functions.close()
+
+    def _follow(self, library: str) -> bool:
+        return self._async_functions.follow(library) and self._functions.follow(library)
 
     async def __aenter__(self) -> AsyncGate:
         return self

@@ -7,6 +7,7 @@ durable, when its release was answered, or when the gate said no. Must not know 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Literal
@@ -60,6 +61,9 @@ class Book:
         self.lock = threading.Lock()
         self._most = most
         self._kept: set[Kept] = set()
+        self._owed: set[Kept] = set()
+        """Those of them that are releasing or settling: what each tick looks at."""
+        self._emitters: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -68,29 +72,62 @@ class Book:
         """Enter it. GateUnavailable: there are too many."""
         if len(self._kept) >= self._most:
             raise GateUnavailable(f"{self._most} holds of this process are open, the most allowed")
-        with self.lock:
-            self._kept.add(kept)
+        self.keep(kept)
 
     def keep(self, kept: Kept) -> None:
         """Have it in the book whatever the bound: its usage is still to be delivered."""
         with self.lock:
-            self._kept.add(kept)
+            if kept not in self._kept:
+                self._kept.add(kept)
+                self._emitters[kept.emitter] += 1
+            self._put(kept, kept.state)
+
+    def move(self, kept: Kept, state: State, *, out_of: tuple[State, ...] | None = None) -> bool:
+        """Give it another state, unless it is in none of `out_of`; whether it was given."""
+        with self.lock:
+            if out_of is not None and kept.state not in out_of:
+                return False
+            self._put(kept, state)
+            return True
 
     def strike(self, kept: Kept) -> None:
         """It has ended; striking it again changes nothing."""
         with self.lock:
+            if kept not in self._kept:
+                return
             self._kept.discard(kept)
+            self._owed.discard(kept)
+            self._emitters[kept.emitter] -= 1
+            if not self._emitters[kept.emitter]:
+                del self._emitters[kept.emitter]
 
     def has(self, kept: Kept) -> bool:
         """Whether it hasn't ended."""
         return kept in self._kept
 
+    def emitters(self) -> set[str]:
+        """Whose holds these are."""
+        with self.lock:
+            return set(self._emitters)
+
+    def owed(self, state: State) -> list[Kept]:
+        """Those that are releasing, or those that are settling."""
+        with self.lock:
+            return [kept for kept in self._owed if kept.state == state]
+
     def having(self, condition: Callable[[Kept], bool]) -> list[Kept]:
-        """Those for which it holds, as of now."""
+        """Those for which it holds, as of now. Looks at all of them."""
         with self.lock:
             return [kept for kept in self._kept if condition(kept)]
 
     def forget_all(self) -> None:
         """In a forked child: they are the parent's. Its lock may be held by a thread that isn't here."""
         self.lock = threading.Lock()
-        self._kept = set()
+        self._kept, self._owed, self._emitters = set(), set(), Counter()
+
+    def _put(self, kept: Kept, state: State) -> None:
+        kept.state = state
+        if kept in self._kept and state in ("releasing", "settling"):
+            self._owed.add(kept)
+        else:
+            self._owed.discard(kept)

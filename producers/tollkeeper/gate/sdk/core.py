@@ -1,4 +1,4 @@
-"""What `Gate` and `AsyncGate` share: the session and its upkeep, and what an outcome means to the caller.
+"""What `Gate` and `AsyncGate` share: the session and its upkeep, from the first hold to the close.
 
 One thread a gate and process drives the upkeep; it is begun by the first hold, in a forked child as well.
 Must not know how the functions are asked for a hold.
@@ -14,20 +14,15 @@ from time import monotonic
 
 from tollkeeper.errors import Misuse
 from tollkeeper.events.ids import now_micros
-from tollkeeper.gate.commands import Request
-from tollkeeper.gate.sdk.asks import Ask
-from tollkeeper.gate.sdk.book import Kept
-from tollkeeper.gate.sdk.holding import HoldOutcome, NotKnown, Stopped
-from tollkeeper.gate.sdk.policies import Ceilings, Policy
+from tollkeeper.gate.sdk.concluding import Conclusions
 from tollkeeper.gate.sdk.ports import Functions, Recorder
-from tollkeeper.gate.sdk.refused import Refused, stopped, unavailable, unpriced
 from tollkeeper.gate.sdk.reports import Reports
 from tollkeeper.gate.sdk.session import Session
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.gate.sdk.stats import GateStats
+from tollkeeper.gate.sdk.steps import Steps, Wait
 from tollkeeper.gate.sdk.ticker import Ticker
 from tollkeeper.gate.sdk.upkeep import Upkeep
-from tollkeeper.rating.card import Unpriced
 
 EXIT_TIMEOUT_S = 0.5
 """How long the end of the process waits for a tick; the emitter has its own time after that."""
@@ -42,17 +37,19 @@ class Core:
         functions: Functions,
         settings: GateSettings,
         *,
+        follow: Callable[[str], bool],
         clock: Callable[[], int] = now_micros,
         monotonic: Callable[[], float] = monotonic,
         has_thread: bool = True,
     ) -> None:
         self.settings = settings
-        self._clock = clock
         self._ticker = Ticker(self.tick, settings.tick_s) if has_thread else None
         wake = self._ticker.wake if self._ticker else _nobody
-        self.session = Session(functions, recorder, settings, monotonic=monotonic, wake=wake)
-        self.ceilings = Ceilings()
+        self.session = Session(
+            functions, recorder, settings, monotonic=monotonic, wake=wake, follow=follow
+        )
         self.reports = Reports(recorder, self.session.counters, most=settings.max_reports)
+        self.conclusions = Conclusions(self.session, self.reports, clock=clock)
         self._upkeep = Upkeep(self.session, self.reports)
         self.is_closed = False
         _cores.add(self)
@@ -65,26 +62,31 @@ class Core:
         """Have the upkeep run. Misuse: the gate is closed."""
         if self.is_closed:
             raise Misuse("the gate is closed")
+        self.session.start()
         if self._ticker is not None:
             self._ticker.start()
 
-    def conclude(self, asked: Ask, outcome: HoldOutcome) -> tuple[Kept, Policy | None]:
-        """The hold; or that of a call which a policy lets through, without any money held for it.
+    @property
+    def is_ready(self) -> bool:
+        """Whether holds are asked for now: this emitter is listed everywhere, and prices are known."""
+        session = self.session
+        primaries = session.primaries()
+        has_trouble = any(primary.trouble is not None for primary in primaries)
+        is_known = session.published.prices is not None and session.emitter is not None
+        return is_known and session.trouble is None and bool(primaries) and not has_trouble
 
-        Refused: with every reason.
-        """
-        organization = asked.organization
-        if not isinstance(outcome, NotKnown):
-            self.ceilings.gate_knows(organization)
-        if isinstance(outcome, Kept):
-            return outcome, None
-        refused, micros = self._refused(asked, outcome)
-        policy = self._admitting(organization, outcome, micros)
-        if policy is None:
-            self.session.counters.add("refused")
-            self.session.counters.add("unavailable", int(refused.is_unavailable))
-            raise refused
-        return self._admitted(asked, micros, policy, refused), policy
+    def ready_steps(self, timeout_s: float) -> Steps[bool]:
+        """Wait until it is ready; False when it isn't yet."""
+        self.check_open()
+        until = self.session.monotonic() + timeout_s
+        pause_s = self.settings.first_pause_s
+        while not self.is_ready:
+            if self.session.monotonic() >= until:
+                return False
+            self.session.wake()
+            yield Wait(pause_s)
+            pause_s = min(2 * pause_s, self.settings.max_pause_s)
+        return True
 
     def stats(self) -> GateStats:
         """A snapshot; its figures are read one after the other."""
@@ -134,62 +136,13 @@ class Core:
         self.session.leave_parent()
         self.reports.leave_parent()
         self._upkeep.leave_parent()
-        self.ceilings = Ceilings()
+        self.conclusions.leave_parent()
         if self._ticker is not None:
             self._ticker = Ticker(self.tick, self.settings.tick_s)
             self.session.wake = self._ticker.wake
 
     def _is_idle(self) -> bool:
         return not len(self.session.book) and not len(self.reports)
-
-    def _refused(
-        self, asked: Ask, outcome: Stopped | NotKnown | Unpriced
-    ) -> tuple[Refused, int | None]:
-        """Every reason, and what the call may cost in micro-USD where that is known."""
-        organization, emitter = asked.organization, self.session.emitter
-        if isinstance(outcome, Unpriced):
-            return unpriced(organization, outcome.detail), asked.max_cost_micros
-        if isinstance(outcome, NotKnown):
-            micros = outcome.requested_micros
-            return unavailable(organization, outcome.cause, requested_micros=micros), micros
-        answer, requested = outcome.answer, outcome.requested_micros
-        if emitter is not None:
-            self.reports.limits_reached(
-                organization, asked.member, answer, emitter=emitter, requested=requested
-            )
-        return stopped(organization, answer, requested_micros=requested), requested
-
-    def _admitting(
-        self, organization: str, outcome: Stopped | NotKnown | Unpriced, micros: int | None
-    ) -> Policy | None:
-        """The policy that lets the call through; None: none does."""
-        session = self.session
-        if session.emitter is None:
-            return None  # its usage couldn't be reported
-        policy = session.published.policy_of(organization, self._now())
-        if policy.name == "observe":
-            return policy
-        if policy.name != "open" or not isinstance(outcome, NotKnown) or micros is None:
-            return None
-        is_within = self.ceilings.admit(organization, micros, policy.ceiling_micros)
-        return policy if is_within else None
-
-    def _admitted(self, asked: Ask, micros: int | None, policy: Policy, refused: Refused) -> Kept:
-        session, now = self.session, self._now()
-        emitter = session.emitter or ""
-        session.counters.add(f"admitted_{policy.name}")
-        self.reports.admitted(
-            *(asked.organization, asked.member, policy),
-            causes=tuple(reason.reason for reason in refused.reasons),
-            amount_micros=micros or 0,
-            emitter=emitter,
-            now=now,
-        )
-        request = Request(micros or 1, asked.member, asked.surface, asked.scopes)
-        return Kept(asked.organization, emitter, request, state="open", granted_at=now)
-
-    def _now(self) -> int:
-        return self.session.redis_now() or self._clock()
 
 
 def _nobody() -> None:

@@ -78,6 +78,7 @@ class Gate:
             recorder,
             self._functions,
             settings or GateSettings(),
+            follow=self._functions.follow,
             clock=clock,
             monotonic=monotonic,
             has_thread=has_thread,
@@ -120,7 +121,7 @@ class Gate:
         self._core.check_open()
         holding = Holding(self._core.session, asked)
         outcome = drive(holding.steps(), self._functions.run, self._pause)
-        kept, policy = self._core.conclude(asked, outcome)
+        kept, policy = self._core.conclusions.of_hold(asked, outcome)
         return Hold(*(self._core, asked, kept, policy), run=self._functions.run, pause=self._pause)
 
     def wrap(
@@ -141,6 +142,13 @@ class Gate:
         from tollkeeper.gate.sdk.wrapping.clients import wrap  # it is made of gates
 
         return wrap(self, client, default=default, settings=settings, allow=allow)
+
+    def wait_until_ready(self, timeout_s: float) -> bool:
+        """Wait until holds are asked for; False when they aren't yet. `stats().trouble` says why.
+
+        For the start of a service: otherwise its first hold waits, at most `start_wait_s`.
+        """
+        return drive(self._core.ready_steps(timeout_s), self._functions.run, self._pause)
 
     def stats(self) -> GateStats:
         """What it has done and has in flight, for metrics."""

@@ -18,7 +18,7 @@ from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.holding import NotKnown, Stopped, extend_steps, release_steps
 from tollkeeper.gate.sdk.policies import Policy, PolicyName
 from tollkeeper.gate.sdk.recorder import unanswered, wait_for
-from tollkeeper.gate.sdk.refused import Refused, stopped, unavailable, unpriced
+from tollkeeper.gate.sdk.refused import unpriced
 from tollkeeper.gate.sdk.session import Ending
 from tollkeeper.gate.sdk.steps import AsyncPause, AsyncRun, Pause, Run, drive, drive_async
 from tollkeeper.metering.adapters.provider import ProviderUsage
@@ -47,7 +47,7 @@ class AnyHold:
 
     @property
     def policy(self) -> PolicyName:
-        """`closed` where money is held; `open` or `observe` where a policy let the call through."""
+        """`closed` where money is held; `open` or `observe` where a policy lets the call go on without."""
         return "closed" if self._policy is None else self._policy.name
 
     @property
@@ -89,12 +89,8 @@ class AnyHold:
         return micros
 
     def _extended(self, outcome: Kept | Stopped | NotKnown) -> None:
-        counters, organization = self._core.session.counters, self._asked.organization
-        if isinstance(outcome, Kept):
-            counters.add("extended")
-            return
-        counters.add("extensions_refused")
-        raise _refusal(organization, outcome)
+        """Under a policy that lets the call go on, no more is asked for."""
+        self._policy = self._core.conclusions.of_extension(self._asked, outcome)
 
     def _end(self) -> None:
         if self._is_ended:
@@ -288,9 +284,3 @@ def _held_by_the_last(usages: list[Usage], kept: Kept) -> list[Usage]:
     """The hold's id on the last part alone: folded in order, it frees the money when all is counted."""
     usages[-1] = msgspec.structs.replace(usages[-1], hold_id=kept.hold_id)
     return usages
-
-
-def _refusal(organization: str, outcome: Stopped | NotKnown) -> Refused:
-    if isinstance(outcome, Stopped):
-        return stopped(organization, outcome.answer, requested_micros=outcome.requested_micros)
-    return unavailable(organization, outcome.cause, requested_micros=outcome.requested_micros)

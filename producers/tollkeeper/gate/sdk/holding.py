@@ -165,7 +165,7 @@ class Holding:
             if not isinstance(answer, a.Granted):
                 kept.may_be_held = was_lost
                 return self._understood(answer, primary)
-            if session.take(kept, answer, epoch=epoch, sent_at=sent_at):
+            if session.take(kept, answer, primary=primary, epoch=epoch, sent_at=sent_at):
                 session.counters.add("granted")
                 return kept
             session.counters.add("late_grants")
@@ -215,7 +215,7 @@ def extend_steps(session: Session, kept: Kept, to_micros: int) -> Steps[Kept | S
             continue
         pause = patience.next(found)
         if pause is None:
-            return NotKnown(found.cause, to_micros)
+            return NotKnown(found.cause, to_micros - kept.held_micros)
         session.wake()
         yield Wait(pause)
     return kept
@@ -237,7 +237,7 @@ def _extend_once(session: Session, kept: Kept, to_micros: int) -> Steps[Stopped 
             continue
         match answer:
             case a.Granted():
-                if session.take(kept, answer, epoch=epoch, sent_at=sent_at):
+                if session.take(kept, answer, primary=primary, epoch=epoch, sent_at=sent_at):
                     return None
                 return Passing("the grant came too late to be taken")
             case a.Refused():

@@ -78,16 +78,19 @@ class AnyCall(ABC):
         expected = likely or asked.expected
         self._record = CallRecord(asked, expected, gate.settings, gate.core.session.counters)
         self._open_streams: list[tuple[object, StreamSeen]] = []
+        self._is_over = False
 
     def response(self, answer: object) -> None:
         """The provider's whole answer: Anthropic's message, OpenAI's completion or response.
 
         The client's own object or a dict. InvalidInput: it is neither, or carries no usage.
         """
+        self._check()
         self._record.response(answer)
 
     def usage(self, consumed: Usage | ProviderUsage, *, usage_source: str = "reported") -> None:
         """What was consumed, in your own words. Several add up."""
+        self._check()
         self._record.usage(consumed, usage_source=usage_source)
 
     def release(self) -> None:
@@ -111,7 +114,12 @@ class AnyCall(ABC):
         """Leave the ending to the gate's next tick. Takes no lock."""
         self.hold.abandon()
 
+    def _check(self) -> None:
+        if self._is_over:
+            raise Misuse("the block has ended and is charged: nothing more can be reported to it")
+
     def _begin_stream(self, events: object) -> StreamSeen:
+        self._check()
         seen = self._record.stream()
         self._open_streams.append((events, seen))
         return seen
@@ -147,6 +155,7 @@ class MeteredCall(AnyCall):
 
     def _seen(self, events: Iterable[E], seen: StreamSeen) -> Iterator[E]:
         for event in events:
+            self._check()
             seen.feed(event)
             yield event
             if self._slices is not None and not seen.is_complete:
@@ -164,6 +173,8 @@ class MeteredCall(AnyCall):
             raise slices.refused
 
     def __enter__(self) -> MeteredCall:
+        if self._hold is not None:
+            raise Misuse("a metered call is made once: call metered(...) again")
         self._hold = self._gate.hold_asked(self._asked)
         return self
 
@@ -173,7 +184,7 @@ class MeteredCall(AnyCall):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        hold = self.hold
+        hold, self._is_over = self.hold, True
         if hold.is_ended:
             return
         usages = self._record.ending(error)
@@ -224,6 +235,7 @@ class AsyncMeteredCall(AnyCall):
 
     async def _seen(self, events: AsyncIterable[E], seen: StreamSeen) -> AsyncIterator[E]:
         async for event in events:
+            self._check()
             seen.feed(event)
             yield event
             if self._slices is not None and not seen.is_complete:
@@ -241,6 +253,8 @@ class AsyncMeteredCall(AnyCall):
             raise slices.refused
 
     async def __aenter__(self) -> AsyncMeteredCall:
+        if self._hold is not None:
+            raise Misuse("a metered call is made once: call metered(...) again")
         self._hold = await self._gate.hold_asked(self._asked)
         return self
 
@@ -250,7 +264,7 @@ class AsyncMeteredCall(AnyCall):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        hold = self.hold
+        hold, self._is_over = self.hold, True
         if hold.is_ended:
             return
         usages = self._record.ending(error)

@@ -45,7 +45,8 @@ class Patience:
         except GateUnavailable:
             return until
         if not primary.was_ready:
-            return max(until, session.started_at + settings.start_wait_s)
+            begun_at = self._begun_at if session.started_at is None else session.started_at
+            return max(until, begun_at + settings.start_wait_s)
         if primary.trouble is not None:
             return min(until, primary.troubled_since + settings.warm_wait_s)
         return until

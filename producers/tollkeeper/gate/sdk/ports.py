@@ -23,6 +23,9 @@ class Functions(Protocol):
     def tag_of(self, organization: str) -> str:
         """The tag of the primary that has the organization. GateUnavailable: none has."""
 
+    def follow(self, library: str) -> bool:
+        """Ask this version of the functions from now on. False: its arguments are others."""
+
     def run(self, call: Call[A]) -> A:
         """The answer. GateUnavailable: whether the function ran is unknown."""
 
@@ -35,6 +38,9 @@ class Functions(Protocol):
 
 class AsyncFunctions(Protocol):
     """The same for asyncio; what only the session asks, it asks in its thread."""
+
+    def follow(self, library: str) -> bool:
+        """Ask this version of the functions from now on. False: its arguments are others."""
 
     async def run(self, call: Call[A]) -> A:
         """The answer. GateUnavailable: whether the function ran is unknown."""

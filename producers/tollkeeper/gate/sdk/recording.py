@@ -13,15 +13,16 @@ import msgspec
 
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.ids import new_event_id
+from tollkeeper.events.rules import MIN_INSTANT, check_event
 from tollkeeper.gate.sdk.answers_seen import StreamSeen, declared, usage_of
 from tollkeeper.gate.sdk.asks import Ask
 from tollkeeper.gate.sdk.endings import did_not_begin
 from tollkeeper.gate.sdk.refused import Refused
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.gate.sdk.stats import Counters
-from tollkeeper.logline import LogLine
+from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.adapters.provider import ProviderUsage
-from tollkeeper.metering.usage import Usage
+from tollkeeper.metering.usage import Prepared, Usage, recorded
 from tollkeeper.rating.worst_case import Expected
 
 logger = logging.getLogger(__name__)
@@ -70,11 +71,18 @@ class CallRecord:
         self.usage(usage_of(answer))
 
     def usage(self, consumed: Usage | ProviderUsage, *, usage_source: str = "reported") -> None:
-        """What the call consumed, in the caller's own words."""
-        if isinstance(consumed, Usage):
-            self._usages.append(consumed)
+        """What the call consumed, in the caller's own words.
+
+        InvalidInput: it can't be recorded. Report it in another way; where nothing is, the call is
+        charged as one of which nobody knows.
+        """
+        if isinstance(consumed, ProviderUsage):
+            usages = self._as_usages(consumed, usage_source)
         else:
-            self._usages += self._as_usages(consumed, usage_source)
+            usages = [consumed]
+        for usage in usages:
+            self._check(usage)
+        self._usages += usages
 
     def stream(self) -> StreamSeen:
         """A stream that is about to be read."""
@@ -108,11 +116,17 @@ class CallRecord:
         self._estimated(cause)
         return self._as_usages(declared(self._expected, output_tokens=output), "estimated")
 
-    def _streamed(self, seen: StreamSeen) -> list[Usage]:
-        if seen.is_complete:
-            return self._as_usages(seen.usage(), "reported")
-        self._estimated("the stream ended without the provider's count")
-        return self._as_usages(seen.usage(), "estimated")
+    def _streamed(self, seen: StreamSeen) -> Sequence[Usage]:
+        try:
+            usages = self._as_usages(seen.usage(), "reported" if seen.is_complete else "estimated")
+            for usage in usages:
+                self._check(usage)
+        except InvalidInput as error:
+            logger.error(LogLine("usage_invalid", **failure(error)))
+            return self.unanswered(error) or ()
+        if not seen.is_complete:
+            self._estimated("the stream ended without the provider's count")
+        return usages
 
     def _as_usages(self, consumed: ProviderUsage, usage_source: str) -> list[Usage]:
         asked = self._asked
@@ -123,6 +137,13 @@ class CallRecord:
             event_id=new_event_id(),
             usage_source=usage_source,
         )
+
+    def _check(self, usage: Usage) -> None:
+        """Refuse by name what would be refused at the end, when nobody can mend it any more."""
+        if usage.organization != self._asked.organization:
+            raise InvalidInput("organization", f"must be the hold's, {self._asked.organization}")
+        prepared = Prepared(usage, usage.event_id or "-", MIN_INSTANT)
+        check_event(recorded(prepared, emitter="-", sequence=1))
 
     def _did_not_begin(self, error: BaseException) -> bool:
         begins_not = self._settings.begins_not

@@ -5,18 +5,24 @@ They wait here until the next tick hands them to the spool, so that no call wait
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from concurrent.futures import Future
 
+from tollkeeper.errors import InvalidEvent
 from tollkeeper.events.gate import CallAdmitted, GateEvent, LimitReached
-from tollkeeper.events.ids import new_event_id
+from tollkeeper.events.ids import MAX_LABEL_LENGTH, new_event_id
+from tollkeeper.events.rules import check_event
 from tollkeeper.gate import answers as a
 from tollkeeper.gate.sdk.policies import Policy
 from tollkeeper.gate.sdk.ports import Recorder
 from tollkeeper.gate.sdk.stats import Counters
+from tollkeeper.logline import LogLine, failure
 from tollkeeper.money.periods import period_at
 
+logger = logging.getLogger(__name__)
 MOST_REMEMBERED = 10_000
 """Limits that were reported by this process: beyond it the oldest is reported once more."""
 AT_ONCE = 500
@@ -88,7 +94,7 @@ class Reports:
                 organization=organization,
                 member=member,
                 policy=policy.name,
-                cause=",".join(causes),
+                cause=_listed(causes),
                 amount_micros=amount_micros,
                 emitter=emitter,
                 occurred_at=now,
@@ -117,8 +123,24 @@ class Reports:
         self._handed_in = None
 
     def _add(self, fact: GateEvent) -> None:
-        with self._lock:
-            if len(self._waiting) < self._most:
-                self._waiting.append(fact)
-                return
+        try:
+            check_event(fact)  # one that can't be recorded would hold up all others
+        except InvalidEvent as error:
+            logger.error(LogLine("report_invalid", fact=type(fact).__name__, **failure(error)))
+        else:
+            with self._lock:
+                if len(self._waiting) < self._most:
+                    self._waiting.append(fact)
+                    return
         self._counters.add("reports_dropped")
+
+
+def _listed(causes: Iterable[str]) -> str:
+    """As many of them as a label has room for; at least the first, cut if need be."""
+    listed = ""
+    for cause in causes:
+        longer = f"{listed},{cause}" if listed else cause[:MAX_LABEL_LENGTH]
+        if len(longer) > MAX_LABEL_LENGTH:
+            break
+        listed = longer
+    return listed

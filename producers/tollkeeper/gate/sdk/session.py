@@ -36,7 +36,7 @@ Abandoned = tuple[Kept, Ending | None]
 
 
 class Session:
-    """One a process. `wake` has the next tick come at once."""
+    """One a process. `wake` has the next tick come at once; `follow` has a version of the functions asked."""
 
     def __init__(
         self,
@@ -46,12 +46,14 @@ class Session:
         *,
         monotonic: Callable[[], float],
         wake: Callable[[], None],
+        follow: Callable[[str], bool],
     ) -> None:
         self.functions = functions
         self.recorder = recorder
         self.settings = settings
         self.monotonic = monotonic
         self.wake = wake
+        self.follow = follow
         self.book = Book(settings.max_open_holds)
         self.published = Published()
         self.counters = Counters()
@@ -59,13 +61,19 @@ class Session:
         """The id under which holds are asked for; None until the spool has one."""
         self.trouble: str | None = None
         """Why nothing is asked for at all: the spool has no emitter, or our own books are broken."""
-        self.started_at = monotonic()
+        self.started_at: float | None = None
+        """When holds were first asked for, on the monotonic clock."""
         self.redis_ahead_micros: float | None = None
         """Redis' clock less the monotonic one; None until Redis was heard."""
         self.abandoned: deque[Abandoned] = deque()
         """Filled by finalizers, which may take no lock."""
         self._primaries: dict[str, Primary] = {}
         self._suffixes = count(1)
+
+    def start(self) -> None:
+        """Holds are asked for from here on: until now nobody waited."""
+        if self.started_at is None:
+            self.started_at = self.monotonic()
 
     def primary_of(self, organization: str) -> Primary:
         """What is known of the primary that has this organization. GateUnavailable: none has."""
@@ -76,7 +84,7 @@ class Session:
         found = self._primaries.get(tag)
         if found is None:
             # Of two threads at once both get the same one.
-            found = self._primaries.setdefault(tag, Primary(tag, since=self.started_at))
+            found = self._primaries.setdefault(tag, Primary(tag, since=self.monotonic()))
         return found
 
     def primaries(self) -> list[Primary]:
@@ -107,9 +115,10 @@ class Session:
             return None
         return kept
 
-    def take(self, kept: Kept, grant: a.Granted, *, epoch: int, sent_at: float) -> bool:
+    def take(
+        self, kept: Kept, grant: a.Granted, *, primary: Primary, epoch: int, sent_at: float
+    ) -> bool:
         """Take a grant, unless it came after the lease or in another epoch than it was asked for."""
-        primary = self.primary_of(kept.organization)
         with self.book.lock:
             waited_micros = (self.monotonic() - sent_at) * MICROS
             is_late = waited_micros >= grant.lease_until - grant.now
@@ -122,24 +131,21 @@ class Session:
 
     def let_go(self, kept: Kept) -> None:
         """Nobody wants it any more. What Redis may have of it is released by a tick at the latest."""
-        with self.book.lock:
-            if kept.state in ("asked", "open"):
-                kept.state = "releasing"
+        self.book.move(kept, "releasing", out_of=("asked", "open"))
 
     def settle(self, kept: Kept, usages: Sequence[Usage]) -> Future[None]:
         """Have its usage made durable. What the spool doesn't take is handed in again by each tick.
 
         InvalidUsage, raised or in the future: it can't be recorded at all, and the hold is as before.
         """
-        with self.book.lock:
-            before, kept.state = kept.state, "settling"
-            kept.usages = tuple(usages)
+        before = kept.state
+        kept.usages = tuple(usages)
         self.book.keep(kept)
+        self.book.move(kept, "settling")
         try:
             return self.hand_in(kept)
         except TollkeeperError:
-            with self.book.lock:
-                kept.state = before
+            self.book.move(kept, before)
             raise
 
     def hand_in(self, kept: Kept) -> Future[None]:
@@ -154,14 +160,13 @@ class Session:
             self.counters.add("settled")
             self.book.strike(kept)
         elif isinstance(error, InvalidInput):
-            with self.book.lock:
-                kept.state = "open"
+            self.book.move(kept, "open")
         else:
             self.counters.add("usage_not_accepted")
 
     def is_in_use(self, emitter: str) -> bool:
         """Whether holds of this emitter are open, or new ones may be asked for under its id."""
-        return emitter == self.emitter or bool(self.book.having(lambda one: one.emitter == emitter))
+        return emitter == self.emitter or emitter in self.book.emitters()
 
     def leave_parent(self) -> None:
         """In a forked child: holds, locks, epochs and the emitter are the parent's."""
@@ -169,5 +174,5 @@ class Session:
         self.counters = Counters()
         self.abandoned.clear()
         self.emitter = None
-        self.started_at = self.monotonic()
+        self.started_at = None
         self._primaries = {}

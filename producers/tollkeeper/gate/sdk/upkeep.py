@@ -14,7 +14,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from tollkeeper.errors import GateUnavailable, InvalidInput, TollkeeperError, Unavailable
+from tollkeeper.errors import (
+    BrokenInvariant,
+    GateUnavailable,
+    InvalidInput,
+    TollkeeperError,
+    Unavailable,
+)
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.gate.sdk.book import Kept
@@ -95,8 +101,7 @@ class Upkeep:
         session = self._session
         if session.emitter is None:
             return
-        former = {kept.emitter for kept in session.book.having(lambda kept: True)}
-        former -= self._retired | {session.emitter}
+        former = session.book.emitters() - self._retired - {session.emitter}
         for emitter in (session.emitter, *sorted(former)):
             asked_at = session.monotonic()
             try:
@@ -113,6 +118,9 @@ class Upkeep:
         session = self._session
         if isinstance(answer, a.Untrusted):
             primary.distrust(f"the gate doesn't trust: {answer.cause}", now=asked_at)
+            return
+        if isinstance(answer, a.Touched) and not session.follow(answer.library):
+            primary.distrust(f"version {answer.library} decides: upgrade this", now=asked_at)
             return
         if emitter == session.emitter:
             session.redis_ahead_micros = answer.now - session.monotonic() * MICROS
@@ -186,7 +194,7 @@ class Upkeep:
 
     def _hand_in_owed(self) -> None:
         """Usage that the spool didn't accept, or that a closing loop withdrew."""
-        for kept in self._session.book.having(lambda one: one.state == "settling"):
+        for kept in self._session.book.owed("settling"):
             future = kept.handed_in
             if future is not None and future.done() and not self._was_accepted(future):
                 self._session.hand_in(kept)
@@ -196,9 +204,8 @@ class Upkeep:
 
     def _release_owed(self) -> None:
         session = self._session
-        owed = session.book.having(lambda one: one.state == "releasing")
         calls, asked = [], []
-        for kept in owed:
+        for kept in session.book.owed("releasing"):
             if kept.hold_id is None:
                 session.book.strike(kept)
                 continue
@@ -213,6 +220,8 @@ class Upkeep:
             if isinstance(answer, a.Released):
                 session.counters.add("released")
                 session.book.strike(kept)
+            elif isinstance(answer, a.HoldIdRefused):
+                raise BrokenInvariant(f"the release of {kept.hold_id} was refused: {answer.cause}")
 
     def _answers(self, calls: Sequence[encoding.Call[Any]]) -> list[Any]:
         return self._session.functions.run_many(calls) if calls else []
