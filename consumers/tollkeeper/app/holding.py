@@ -54,7 +54,7 @@ def hold(app: App, asked: Ask, *, suffix: str | None, said: Said) -> tuple[Kept,
     steps = Holding(core.session, asked, begin=begin).steps()
     run = functions.run if suffix is None else partial(_run_named, functions)
     try:
-        return core.conclude(asked, drive(steps, run, pause))
+        return core.conclusions.of_hold(asked, drive(steps, run, pause))
     except Refused:
         core.tick()  # releases what may be held all the same, and reports the refusal
         inline.fold()

@@ -37,7 +37,7 @@ class Core:
         functions: Functions,
         settings: GateSettings,
         *,
-        follow: Callable[[str], bool],
+        follow: Callable[[str], bool] | None = None,
         clock: Callable[[], int] = now_micros,
         monotonic: Callable[[], float] = monotonic,
         has_thread: bool = True,
@@ -46,7 +46,10 @@ class Core:
         self._ticker = Ticker(self.tick, settings.tick_s) if has_thread else None
         wake = self._ticker.wake if self._ticker else _nobody
         self.session = Session(
-            functions, recorder, settings, monotonic=monotonic, wake=wake, follow=follow
+            *(functions, recorder, settings),
+            monotonic=monotonic,
+            wake=wake,
+            follow=follow or functions.follow,
         )
         self.reports = Reports(recorder, self.session.counters, most=settings.max_reports)
         self.conclusions = Conclusions(self.session, self.reports, clock=clock)

@@ -78,7 +78,6 @@ class Gate:
             recorder,
             self._functions,
             settings or GateSettings(),
-            follow=self._functions.follow,
             clock=clock,
             monotonic=monotonic,
             has_thread=has_thread,
