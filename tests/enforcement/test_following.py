@@ -96,8 +96,32 @@ def test_a_round_that_takes_too_long_is_left_and_caught_up_with(world: World) ->
     world.assert_equal()
 
 
-def test_what_the_fold_adds_while_it_is_behind_is_caught_up_with_at_once(world: World) -> None:
-    """`apply` would say of each organization that it is unknown, one by one."""
+def test_what_is_told_while_something_is_missing_makes_unknown(world: World) -> None:
+    """It doesn't follow on what Redis has; what it never missed anything of moves on."""
+    world.open().start_emitter()
+    world.note("em-1", world.other)
+    world.held(USD)
+    world.held(USD, world.other)
+    applier = world.consumer.enforcement.applier
+    world.functions.be_away()
+    world.use()
+    world.consumer.fold()
+    world.functions.be_back()
+    world.pass_time(1.0)
+    world.use()
+    world.use(organization=world.other)
+    world.consumer.fold()
+    assert len(applier.behind()) == 1
+    assert not world.is_known()
+    assert world.credits(world.other).spent_micros == COST
+    assert applier.tick()
+    assert applier.behind() == []
+    world.held(1)
+    world.assert_equal()
+
+
+def test_the_fold_doesn_t_outrun_who_catches_up(world: World) -> None:
+    """Another round comes while the last ones are caught up with, and it was told."""
     world.open().start_emitter()
     world.held(USD)
     applier = world.consumer.enforcement.applier
@@ -106,12 +130,46 @@ def test_what_the_fold_adds_while_it_is_behind_is_caught_up_with_at_once(world: 
     world.consumer.fold()
     world.functions.be_back()
     world.pass_time(1.0)
+
+    def go_on() -> None:
+        for _ in range(3):
+            world.use()
+            world.consumer.fold()
+
+    world.functions.meanwhile("make_unknown", go_on)
+    assert applier.tick()
+    world.held(1)
+    assert world.credits().spent_micros == 4 * COST
+    world.assert_equal()
+
+
+def test_a_round_that_was_missed_is_no_part_of_what_was_told(world: World) -> None:
+    """Told, missed and told again, while the first loss is caught up with."""
+    world.open().start_emitter()
+    world.held(USD)
+    applier = world.consumer.enforcement.applier
+    world.functions.be_away()
     world.use()
     world.consumer.fold()
-    assert world.credits().spent_micros == 0, "Redis is at the offset before both"
+    world.functions.be_back()
+    world.pass_time(1.0)
+
+    def go_on() -> None:
+        for is_away in (False, True, False):
+            if is_away:
+                world.functions.be_away()
+            world.use()
+            world.consumer.fold()
+            world.functions.be_back()
+            world.pass_time(1.0)
+
+    world.functions.meanwhile("make_unknown", go_on)
+    assert not applier.tick()
+    world.functions.be_back()
     assert applier.tick()
-    assert applier.behind() == []
+    world.consumer.enforcement.keep()
     world.held(1)
+    assert world.credits().spent_micros == 4 * COST
     world.assert_equal()
 
 

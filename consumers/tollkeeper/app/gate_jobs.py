@@ -22,6 +22,7 @@ APPLY, KEEP, WARM, TEND = "apply", "keep", "warm", "tend"
 KEEP_PAUSE_S = 0.4
 """Five times within the default lease."""
 APPLY_PAUSE_S = 0.5
+CATCH_UP_PAUSE_S = 0.02
 TEND_PAUSE_S = 1.0
 RETRY_PAUSE_S = 0.5
 ABSENT_PAUSE_S = 0.2
@@ -39,8 +40,8 @@ def apply(app: App, watch: Watch, stop: threading.Event) -> None:
     """Tell Redis what couldn't be told right after the fold's commit."""
 
     def round_(enforcement: Enforcement, stop: threading.Event) -> None:
-        if enforcement.applier.tick():
-            stop.wait(APPLY_PAUSE_S)
+        is_whole = enforcement.applier.tick()
+        stop.wait(APPLY_PAUSE_S if is_whole else CATCH_UP_PAUSE_S)
 
     _repeat(app, watch, stop, APPLY, round_)
 

@@ -40,15 +40,27 @@ class _Backlog(msgspec.Struct):
 
 
 class _Place(msgspec.Struct):
-    """One owned partition: the fold's position, up to where Redis was told, and what it lacks."""
+    """One owned partition. `position` is the fold's; Redis was told of everything before `applied`, and of
+    the rounds of `chain`, from an offset to a next offset. `backlog` is what it is being told of now.
+    """
 
     position: int
     applied: int
+    chain: tuple[int, int] = (0, 0)
     backlog: _Backlog | None = None
 
     @property
     def is_whole(self) -> bool:
         return self.applied >= self.position
+
+    def round_told(self, first: int, end: int) -> None:
+        self.chain = (self.chain[0] if self.chain[1] == first else first, end)
+        self.caught_up(self.applied)
+
+    def caught_up(self, position: int) -> None:
+        self.applied = max(self.applied, position)
+        if self.chain[0] <= self.applied <= self.chain[1]:
+            self.applied = self.chain[1]
 
 
 class Applier:
@@ -90,15 +102,17 @@ class Applier:
         Begins nothing after `apply_within_s`, and raises nothing that is Unavailable.
         """
         with self._lock:
-            whole = self._move(effects)
-        if whole and self._means.monotonic() >= self._again_at:
+            places = self._move(effects)
+        if places and self._means.monotonic() >= self._again_at:
             try:
-                told = self._teller.tell(effects, whole, self._means.deadline())
+                told = self._teller.tell(effects, places, self._means.deadline())
             except Unavailable as away:
                 self._failed(away)
             else:
-                for partition in told:
-                    self._has(whole[partition], effects.positions[partition])
+                with self._lock:
+                    for partition in told:
+                        place, first = places[partition]
+                        place.round_told(first, effects.positions[partition])
         self._means.observer.behind(len(self.behind()))
 
     def tick(self) -> bool:
@@ -120,17 +134,18 @@ class Applier:
         self._means.observer.behind(len(behind))
         return not behind
 
-    def _move(self, effects: Effects) -> dict[int, _Place]:
-        """Note how far was folded; the partitions of which Redis had everything before this round."""
-        whole = {}
+    def _move(self, effects: Effects) -> dict[int, tuple[_Place, int]]:
+        """Note how far was folded; each partition that is followed, and where the round began.
+
+        Also of one that is behind Redis is told: what doesn't follow on what it has makes unknown.
+        """
+        places = {}
         for partition, position in effects.positions.items():
             place = self._places.get(partition)
-            if place is None or effects.generation != self._generation:
-                continue
-            if place.is_whole:
-                whole[partition] = place
-            place.position = max(place.position, position)
-        return whole
+            if place is not None and effects.generation == self._generation:
+                places[partition] = place, place.position
+                place.position = max(place.position, position)
+        return places
 
     def _catch_up(self, deadline: Deadline) -> None:
         with self._lock:
@@ -155,8 +170,9 @@ class Applier:
             if epochs and place.backlog is not None:
                 if not self._clear(partition, place.backlog, epochs, deadline):
                     return
-                self._has(place, place.backlog.position)
-                place.backlog = None
+                with self._lock:
+                    place.caught_up(place.backlog.position)
+                    place.backlog = None
 
     def _clear(
         self, partition: int, backlog: _Backlog, epochs: Mapping[str, int], deadline: Deadline
@@ -171,10 +187,6 @@ class Applier:
             del backlog.organizations[-len(part) :]
             self._means.observer.made_unknown(len(part), "behind")
         return self._teller.free(partition, backlog.retired, epochs, backlog.position, deadline)
-
-    def _has(self, place: _Place, position: int) -> None:
-        with self._lock:
-            place.applied = max(place.applied, position)
 
     def _failed(self, away: Unavailable) -> None:
         """Leave Redis alone for a while, so that the fold isn't kept waiting again and again."""
