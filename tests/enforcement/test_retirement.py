@@ -48,6 +48,23 @@ def test_holds_stay_until_their_own_partition_has_folded_the_retirement(world: W
     world.assert_equal()
 
 
+def test_a_note_stays_until_its_organization_s_own_partition_has_folded_it(world: World) -> None:
+    """Struck by another partition's fold, the hold would be found by nobody."""
+    world.open().start_emitter()
+    for _ in range(5):
+        world.use()  # its partition is the longer one
+    one = world.held(USD)
+    home = partition_for(world.acme, PARTITIONS)
+    fact = EmitterRetired(
+        emitter="em-1", actor="operator", reason="operator", occurred_at=world.now
+    )
+    for partition, left in (((home + 1) % PARTITIONS, (one.hold_id,)), (home, ())):
+        world.append(fact, only=partition)
+        world.consumer.turn()
+        assert world.open_holds() == left
+    world.assert_equal()
+
+
 def test_a_start_that_comes_after_the_retirement_lists_nobody(world: World) -> None:
     """Another partition is behind, or a sender repeats itself; also in a new epoch."""
     world.open()

@@ -47,9 +47,9 @@ class Recovery:
             return ANOTHER_LOOK
         waiting = self._waiting()
         self._retire_silent(waiting)
-        if silent := [one for one in waiting if one not in self._logged]:
+        if waiting:
             self._ends = None  # what they have sent by the time they answer counts, too
-            return f"{len(silent)} emitters, {silent[0]} among them"
+            return f"{len(waiting)} emitters, {waiting[0]} among them"
         if row.phase == "recovering":
             if self._ends is None:
                 self._ends = self._means.log.end_offsets()
