@@ -20,6 +20,7 @@ from tollkeeper.ledger.rows import (
     ChargeRow,
     CreditRow,
     DecidedRow,
+    EmitterRow,
     Letter,
     MemberRow,
     PublicationRow,
@@ -144,6 +145,13 @@ class LedgerContract(ABC):
                 1: Position(3, LOG, b"r" * 16, NOON),
             }
 
+    def test_how_far_the_gate_is_moves_with_a_move_that_says_so(self, ledger: SqlLedger) -> None:
+        for first, end, applied, kept in [(0, 3, None, None), (3, 5, 3, 3), (5, 7, None, 3)]:
+            place = Position(end, LOG, b"r" * 16, NOON, applied)
+            with ledger.transaction() as transaction:
+                assert transaction.advance(GENERATION, [Move(0, first, place)])
+                assert transaction.positions(GENERATION)[0].applied_offset == kept
+
     @pytest.mark.parametrize("first", [6, 8])
     def test_a_move_from_any_other_position_is_refused(self, ledger: SqlLedger, first: int) -> None:
         with ledger.transaction() as transaction:
@@ -203,6 +211,7 @@ class LedgerContract(ABC):
             credits={("acme", "b"): CreditRow("acme", "b", 7, NOON, "ann", "ref", 4)},
             letters={(0, 5): letter(5)},
             publications={(0, "p-1"): published},
+            emitters={(0, "em-1"): EmitterRow(0, "em-1", 3, NOON, 5, NOON, "operator", "unseen")},
             decided=[DecidedRow("organization/acme", 1, 0, 2, b"acme", b"v", "c-1", NOON)],
         )
         view = View(organizations={"acme": totals(fingerprint=2**128 - 1, charged_nanos=2**62)})
@@ -214,6 +223,7 @@ class LedgerContract(ABC):
             members={("acme", "ann"), ("acme", "bob")},
             purchases={("acme", "b")},
             letters={(0, 5), (0, 6)},
+            emitters={(0, "em-1"), (1, "em-1"), (0, "em-2")},
             decided={("organization/acme", 1), ("organization/acme", 2)},
         )
         with ledger.transaction() as transaction:
@@ -223,6 +233,7 @@ class LedgerContract(ABC):
         assert loaded.credits == changes.credits
         assert loaded.letters == changes.letters
         assert loaded.publications == changes.publications
+        assert loaded.emitters == changes.emitters
         assert loaded.decided == {("organization/acme", 1): b"v"}
         assert set(loaded.cards) == {0, 1}
 
@@ -242,6 +253,19 @@ class LedgerContract(ABC):
             with ledger.transaction() as transaction:
                 transaction.write(GENERATION, Changes(spend={key: tuple(range(1, 14))}), View())
         assert self.rows(ledger, spend) == [(GENERATION, *key, *range(2, 28, 2))]
+
+    def test_what_scopes_have_spent_is_replaced_and_found_by_its_whole_key(
+        self, ledger: SqlLedger
+    ) -> None:
+        key, other = ("acme", NOON, ""), ("acme", NOON, "ann")
+        for spent in ({key: 1, other: 2}, {key: 2**63 - 1}):
+            with ledger.transaction() as transaction:
+                transaction.write(GENERATION, Changes(spent=dict(spent)), View())
+        wanted = {key, other, ("acme", NOON + 1, ""), ("globex", NOON, ""), ("acme", NOON, "bob")}
+        with ledger.transaction() as transaction:
+            assert transaction.standings(GENERATION).spent(wanted) == {key: 2**63 - 1, other: 2}
+            assert transaction.standings(GENERATION + 1).spent(wanted) == {}
+            assert transaction.standings(GENERATION).spent(()) == {}
 
     def test_a_sum_beyond_64_bits_is_refused_and_nothing_is_written(
         self, ledger: SqlLedger

@@ -28,6 +28,7 @@ from support.events import (
 )
 
 from tollkeeper.events.codec import Event
+from tollkeeper.events.gate import LimitReached
 from tollkeeper.events.organization import SpendCapSet
 from tollkeeper.events.prices import PriceRow
 from tollkeeper.events.quarantine import QuarantineDiscarded, QuarantineReleased
@@ -222,6 +223,16 @@ def test_a_release_in_vain_tells_the_gate_nothing(log: FoldedLog) -> None:
     for place in (2, 4):
         (effects,) = log.fold((ACME, QuarantineReleased(**letter(place))))
         assert (effects.organizations, effects.positions) == ((), {ACME: log.folded[ACME]})
+
+
+def test_a_report_that_usage_stopped_moves_the_offset_and_changes_no_limit(log: FoldedLog) -> None:
+    log.fold(opened())
+    reached = LimitReached(
+        organization="acme", limit="organization_cap", scope="organization/acme",
+        period_start=period_at(NOON).start_micros, cap_micros=1, spent_micros=1, held_micros=0,
+        requested_micros=1, member="ann", emitter="em-1", occurred_at=NOON,
+    )  # fmt: skip
+    assert only(log.fold(reached)) == Fold(previous=1, offset=2, position=3)
 
 
 def test_a_hold_that_is_told_twice_in_a_round_is_settled_once(log: FoldedLog) -> None:

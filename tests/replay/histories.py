@@ -9,6 +9,7 @@ from tollkeeper.app.wiring import App
 from tollkeeper.events.codec import encode
 from tollkeeper.events.emitters import EmitterRetired, EmitterStarted
 from tollkeeper.events.gate import CallAdmitted, LimitReached
+from tollkeeper.ledger.columns import NOT_FOLDED
 from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.tables import PROJECTIONS
 from tollkeeper.log.partitioner import partition_for
@@ -121,11 +122,16 @@ def replayed(app: App) -> ReplayReport:
 
 
 def tables(app: App) -> dict[str, list[tuple[object, ...]]]:
+    """All that the log makes of the live generation."""
     with reading(app.engine) as connection:
         live = live_generation(connection)
         return {
             table.name: [
-                tuple(value for name, value in row._mapping.items() if name != "generation")
+                tuple(
+                    value
+                    for column, value in zip(table.columns, row, strict=True)
+                    if column.name != "generation" and NOT_FOLDED not in column.info
+                )
                 for row in connection.execute(
                     select(table)
                     .where(table.c.generation == live)

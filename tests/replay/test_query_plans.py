@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event
 from support import homes
 
 from tollkeeper.app.wiring import App
+from tollkeeper.ledger.enforcing import snapshots
 from tollkeeper.metering.usage import Usage
 from tollkeeper.money.periods import parse_period
 from tollkeeper.organizations.commands import AddMember, BuyCredits, OpenOrganization, VoidCredits
@@ -37,6 +38,8 @@ GROWING = (
     "credit",
     "charge",
     "spend",
+    "spent",
+    "emitter",
     "dead_letter",
     "decided_event",
 )
@@ -125,6 +128,19 @@ def test_folding_looks_up_keys_and_never_walks_through_history(app: App) -> None
         homes.emit(app, load())
         homes.fold(app)
     assert plans.walking() == []
+
+
+def test_warming_looks_up_keys_and_never_walks_through_history(app: App) -> None:
+    homes.handle(app, *opening("org-001"))
+    homes.emit(app, load())
+    homes.fold(app)
+    plans = Plans(app.engine)
+    with reading(app.engine) as connection:
+        wanted = {"org-001": ("org-001/em-1/1/x",), "nobody": ()}
+        found = snapshots(connection, wanted, now_micros=app.clock(), tag_of=lambda _name: "0")
+        assert found["org-001"] is not None
+    assert plans.walking() == []
+    assert len(plans.accesses) > 8
 
 
 def test_reports_read_one_organization_or_page_and_never_all_history(app: App) -> None:

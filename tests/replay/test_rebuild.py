@@ -16,11 +16,13 @@ from support.stores import Store
 from support.waiting import eventually
 
 from tollkeeper.app.wiring import App
-from tollkeeper.ledger.generations import live_generation
+from tollkeeper.gate.commands import Incarnation
+from tollkeeper.ledger.enforcing import open_epoch, raise_epoch, read_epochs
+from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.ledger.tables import PROJECTIONS, generation
 from tollkeeper.log.port import Log
-from tollkeeper.outbox.database import reading
+from tollkeeper.outbox.database import reading, writing
 from tollkeeper.replay import verify as verifying
 from tollkeeper.replay.verify import ReplayReport, rebuild
 
@@ -38,6 +40,44 @@ def test_a_rebuild_swaps_when_both_agree(app: App) -> None:
     homes.emit(app, load(200, seed=6))
     assert homes.fold(app).counts.charged == 200
     assert replayed(app).agrees
+
+
+def test_a_swap_raises_every_epoch_with_the_pointer_and_leaves_nothing_to_catch_up_on(
+    app: App,
+) -> None:
+    with writing(app.engine) as connection:
+        for tag in ("0", "1"):
+            raise_epoch(
+                connection, tag, expected=0, incarnation=Incarnation("r", "h"), now_micros=1
+            )
+            assert open_epoch(connection, tag, 1)
+    now = app.clock()
+    report = swapped(app)
+    assert report.swapped
+    with reading(app.engine) as connection:
+        found = read_epochs(connection)
+        places = positions(connection, report.replayed_generation)
+    assert {one.tag: (one.epoch, one.phase) for one in found.values()} == dict.fromkeys(
+        ("0", "1"), (2, "recovering")
+    )
+    assert all(now <= one.begun_at for one in found.values())
+    assert all(place.applied_offset == place.next_offset for place in places.values())
+
+
+@pytest.mark.parametrize("swap", [True, False], ids=["that differs", "that isn't to be swapped"])
+def test_a_rebuild_raises_no_epoch(app: App, swap: bool) -> None:
+    """Nobody has to wait for another epoch when nothing changes hands."""
+    with writing(app.engine) as connection:
+        raise_epoch(connection, "0", expected=0, incarnation=Incarnation("r", "h"), now_micros=1)
+        assert open_epoch(connection, "0", 1)
+        if swap:
+            connection.exec_driver_sql("UPDATE spent SET charge_nanos = charge_nanos + 1")
+    report = rebuild(
+        app.log, app.ledger, swap=swap, now=app.clock(), progress=lambda _records: None
+    )
+    assert not report.swapped
+    with reading(app.engine) as connection:
+        assert [(one.epoch, one.phase) for one in read_epochs(connection).values()] == [(1, "open")]
 
 
 def test_a_rebuild_that_differs_swaps_nothing(app: App) -> None:
