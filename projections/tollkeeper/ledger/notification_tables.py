@@ -77,6 +77,7 @@ delivery = Table(
 
 Index(
     "delivery_waiting",
+    delivery.c.endpoint_id,
     delivery.c.due_at,
     sqlite_where=delivery.c.status == WAITING,
     postgresql_where=delivery.c.status == WAITING,

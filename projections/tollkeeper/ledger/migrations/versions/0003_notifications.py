@@ -149,7 +149,7 @@ def _create_delivery() -> None:
     op.create_index(
         "delivery_waiting",
         "delivery",
-        ["due_at"],
+        ["endpoint_id", "due_at"],
         sqlite_where=is_waiting,
         postgresql_where=is_waiting,
     )
