@@ -1,4 +1,5 @@
-"""What runs in the background: folding, relaying, draining dead processes' spools. One loop each.
+"""What runs in the background: folding, relaying, draining dead processes' spools, delivering. One
+loop each.
 
 Those that keep the gate stand in `gate_jobs`.
 """
@@ -26,7 +27,8 @@ from tollkeeper.pipeline.settings import PipelineSettings
 if TYPE_CHECKING:  # `catch_up` does without the metrics' import
     from tollkeeper.app.watch import Watch
 
-CONSUME, RELAY, DRAIN = "consume", "relay", "drain"
+CONSUME, RELAY, DRAIN, DELIVER = "consume", "relay", "drain", "deliver"
+DELIVER_PAUSE_S = 1.0
 RELAY_PAUSE_S = 0.2
 DRAIN_PAUSE_S = 5.0
 RETRY_PAUSE_S = 1.0
@@ -98,10 +100,30 @@ def drain(app: App, watch: Watch, stop: threading.Event) -> None:
         stop.wait(DRAIN_PAUSE_S)
 
 
+def deliver(app: App, watch: Watch, stop: threading.Event) -> None:
+    """Bring notifications to webhooks' endpoints until told to stop."""
+
+    def goes_on() -> bool:
+        watch.turned(DELIVER)  # an endpoint that doesn't answer takes its time
+        return not stop.is_set()
+
+    while goes_on():
+        try:
+            done = app.deliverer.deliver_once(app.clock(), goes_on=goes_on)
+        except Unavailable as away:
+            watch.waits(DELIVER, away)
+            stop.wait(RETRY_PAUSE_S)
+            continue
+        watch.delivered(done)
+        if not done.count:
+            stop.wait(DELIVER_PAUSE_S)
+
+
 JOBS: dict[str, Callable[[App, Watch, threading.Event], object]] = {
     CONSUME: consume,
     RELAY: relay,
     DRAIN: drain,
+    DELIVER: deliver,
     gate_jobs.KEEP: gate_jobs.keep,
     gate_jobs.WARM: gate_jobs.warm,
     gate_jobs.TEND: gate_jobs.tend,

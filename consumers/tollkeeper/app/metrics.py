@@ -38,6 +38,7 @@ class Metrics:
         self._declare_letters()
         self._declare_outbox_and_spool()
         self._declare_gate()
+        self._declare_notifications()
         self._declare_process()
 
     def _declare_fold(self) -> None:
@@ -155,6 +156,17 @@ class Metrics:
         )
         self.overspent = self._gauge(
             "overspent_limits", "Caps of this period and credits that are below what was spent."
+        )
+
+    def _declare_notifications(self) -> None:
+        self.notifications = self._counter(
+            "notifications", "What this process's folds found worth telling, each once."
+        )
+        self.webhook_deliveries = self._counter(
+            "webhook_deliveries", "What became of attempts to deliver notifications.", "outcome"
+        )
+        self.webhook_waiting = self._gauge(
+            "webhook_waiting_deliveries", "Deliveries that wait for their first or next attempt."
         )
 
     def _declare_process(self) -> None:

@@ -27,6 +27,7 @@ from tollkeeper.money.periods import period_at
 from tollkeeper.outbox.database import reading
 from tollkeeper.outbox.store import count_waiting, oldest_waiting
 from tollkeeper.reports.letters import OpenLetters, open_letters_by_cause
+from tollkeeper.reports.notifications import waiting_deliveries
 from tollkeeper.reports.overspend import overspent
 
 SAMPLE_S = 5.0
@@ -42,6 +43,7 @@ class Sample(msgspec.Struct, frozen=True):
     positions: Mapping[int, Position]
     ends: Mapping[int, int]
     pending: int
+    deliveries: int
     oldest_decided_at: int | None
     letters: list[OpenLetters] | None
     overspent: int | None
@@ -99,10 +101,12 @@ class Sampler:
         with reading(self._engine) as connection:
             found = positions(connection, live_generation(connection))
             pending = count_waiting(connection)
+            deliveries = waiting_deliveries(connection)
             oldest = oldest_waiting(connection)
             letters = self._letters(connection)
             overspent = self._overspent(connection)
-        return Sample(found, self._log.end_offsets(), pending, oldest, letters, overspent)
+        ends = self._log.end_offsets()
+        return Sample(found, ends, pending, deliveries, oldest, letters, overspent)
 
     def _letters(self, connection: Connection) -> list[OpenLetters] | None:
         return None if self._samples % LETTERS_EVERY else open_letters_by_cause(connection)
@@ -121,6 +125,7 @@ class Sampler:
             metrics.lag_seconds.labels(partition).set(lag_s)
         oldest = now if sample.oldest_decided_at is None else sample.oldest_decided_at
         metrics.relay_pending.set(sample.pending)
+        metrics.webhook_waiting.set(sample.deliveries)
         metrics.relay_oldest_age.set(max(0, now - oldest) / MICROS_PER_SECOND)
         with suppress(OSError):  # another user's spool: the rest of the gauges matter more
             metrics.spool_bytes.set(spooled_bytes(self._spool_dir, without=frozenset()))

@@ -10,13 +10,15 @@ from sqlalchemy.exc import ArgumentError
 from tollkeeper.errors import InvalidInput
 from tollkeeper.gate.redis_settings import RedisSettings, redis_settings
 from tollkeeper.log.settings import LogSettings, log_settings, read_values
+from tollkeeper.webhooks.addresses import ALLOWANCES
 
 
 class Settings(LogSettings, frozen=True, kw_only=True):
-    """`sql` is a SQLAlchemy URL."""
+    """`sql` is a SQLAlchemy URL; `webhook_allow` are some of `webhooks.addresses.ALLOWANCES`."""
 
     sql: str
     redis: RedisSettings
+    webhook_allow: frozenset[str] = frozenset()
 
     @property
     def is_sql_embedded(self) -> bool:
@@ -35,7 +37,16 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         kafka=log.kafka,
         sql=_sql_url(values.get("sql") or f"sqlite:///{log.home}/ledger.sqlite"),
         redis=redis_settings(values),
+        webhook_allow=_webhook_allow(values.get("webhook_allow") or ""),
     )
+
+
+def _webhook_allow(text: str) -> frozenset[str]:
+    words = frozenset(filter(None, (word.strip() for word in text.split(","))))
+    if not words <= ALLOWANCES:
+        known = ", ".join(sorted(ALLOWANCES))
+        raise InvalidInput("TOLLKEEPER_WEBHOOK_ALLOW", f"must name some of {known}, not {text!r}")
+    return words
 
 
 def _sql_url(text: str) -> str:

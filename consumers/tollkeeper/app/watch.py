@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
@@ -28,6 +29,9 @@ from tollkeeper.ledger.apply import FoldCounts
 from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.drain import DrainResult
 from tollkeeper.pipeline.observing import Stage
+
+if TYPE_CHECKING:  # an HTTP client's import, for who delivers only
+    from tollkeeper.webhooks.delivering import Delivered
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ class Watch:
         self.metrics.records_folded.inc(counts.records)
         self.metrics.usage_charged.inc(counts.charged)
         self.metrics.usage_duplicates.inc(counts.duplicates)
+        self.metrics.notifications.inc(counts.notifications)
         for cause, count in counts.causes.items():
             self.metrics.dead_letters.labels(cause).inc(count)
             # Their ids stand in `tollkeeper dead-letters list`: one line each could be millions.
@@ -133,6 +138,16 @@ class Watch:
         self.metrics.spool_orphaned.set(result.orphaned)
         if result.sent or result.damaged:
             logger.info(LogLine("spools_drained", sent=result.sent, damaged=result.damaged))
+
+    def delivered(self, done: Delivered) -> None:
+        """A round of webhooks ended."""
+        for outcome, count in (
+            ("delivered", done.delivered),
+            ("failed", done.failed),
+            ("given_up", done.given_up),
+            ("too_old", done.too_old),
+        ):
+            self.metrics.webhook_deliveries.labels(outcome).inc(count)
 
     # The endpoints
 

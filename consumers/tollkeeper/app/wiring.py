@@ -26,6 +26,7 @@ from tollkeeper.log.kafka_topic import ensure_topic
 from tollkeeper.log.opening import open_log
 from tollkeeper.log.port import Log
 from tollkeeper.metering.emitter import Emitter
+from tollkeeper.operations.policies import PolicyCommands
 from tollkeeper.operations.prices import PriceCommands
 from tollkeeper.operations.quarantine import QuarantineCommands
 from tollkeeper.organizations.service import OrganizationCommands
@@ -37,9 +38,11 @@ from tollkeeper.pipeline.observing import Observer
 from tollkeeper.pipeline.settings import GROUP, PipelineSettings
 from tollkeeper.reports.letters import letter_status
 
-if TYPE_CHECKING:  # most commands do without redis-py's import
+if TYPE_CHECKING:  # most commands do without redis-py's import, and without an HTTP client's
     from tollkeeper.enforcement.bundle import Enforcement
     from tollkeeper.gate.functions import GateFunctions
+    from tollkeeper.webhooks.delivering import Deliverer
+    from tollkeeper.webhooks.sending import HttpSender
 
 SWITCH_INTERVAL_S = 0.002
 """How soon the thread that folds goes on once the database has answered, while another one decodes. It
@@ -110,6 +113,25 @@ class App:
     def relay(self) -> Relay:
         """Brings decided events to the log."""
         return Relay(self.engine, self.log, check_log=self._check_log)
+
+    @property
+    def policies(self) -> PolicyCommands:
+        """Commands on the gate's default policy."""
+        return PolicyCommands(self.desk)
+
+    @cached_property
+    def webhook_sender(self) -> HttpSender:
+        """Sends to endpoints."""
+        from tollkeeper.webhooks.sending import HttpSender
+
+        return HttpSender(self.settings.webhook_allow)
+
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        """Brings notifications to endpoints."""
+        from tollkeeper.webhooks.delivering import Deliverer
+
+        return Deliverer(self.engine, self.webhook_sender)
 
     def emitter(self) -> Emitter:
         """A new emitter on this home's spool; close it."""

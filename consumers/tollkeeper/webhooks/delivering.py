@@ -7,6 +7,7 @@ which runs out: the same message goes out again under the same id, by which its 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 from sqlalchemy import Engine, and_, literal_column, select, update
@@ -87,15 +88,18 @@ class Deliverer:
         self._engine = engine
         self._send = send
 
-    def deliver_once(self, now: int) -> Delivered:
+    def deliver_once(self, now: int, *, goes_on: Callable[[], bool] = lambda: True) -> Delivered:
         """One round: what is due at `now` (microseconds), a bounded number for each endpoint.
 
-        An endpoint that fails is left alone for the rest of the round, so that it keeps nobody waiting.
+        `goes_on` is asked before each attempt, which may take as long as the sender lets it. An
+        endpoint that fails is left alone for the rest of the round, so that it keeps nobody waiting.
         Raises StoreUnavailable when SQL is away.
         """
         done = Delivered(given_up=self._give_up_without_endpoint())
         for endpoint_id in self._endpoints():
             for _ in range(DELIVERIES_A_ROUND):
+                if not goes_on():
+                    return done
                 step = self._next(endpoint_id, now)
                 if step is None:
                     break

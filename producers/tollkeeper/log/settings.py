@@ -19,10 +19,13 @@ CONFIG = "TOLLKEEPER_CONFIG"
 PREFIX = "TOLLKEEPER_"
 RUN_NAMES = ("http", "log_format", "log_level", "stuck_after_s")
 """Read by `app.run_settings`; known here, since one file holds all settings."""
+SERVER_NAMES = ("webhook_allow",)
+"""Read by `app.settings`."""
 NAMES = (
     *("home", "log", "redis", "sql", "partitions", "session_timeout_s"),
     *KAFKA_NAMES,
     *RUN_NAMES,
+    *SERVER_NAMES,
 )
 DEFAULT_HOME = "~/.tollkeeper"
 DEFAULT_PARTITIONS = 8

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, func, literal_column, select
 
 from tollkeeper.ledger.gate_tables import admitted_call, usage_stop
 from tollkeeper.ledger.generations import live_generation
-from tollkeeper.ledger.notification_tables import delivery, notification
+from tollkeeper.ledger.notification_tables import WAITING, delivery, notification
+from tollkeeper.ledger.tables import organization
 from tollkeeper.money.periods import Period, period_at
 from tollkeeper.reports.documents import instant, money
+from tollkeeper.reports.organizations import find_organization
 
 
 class ToldNotification(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +58,31 @@ class ToldNotification(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+class Thresholds(msgspec.Struct, frozen=True):
+    """When an organization is notified, in whole per cent (RULES R26)."""
+
+    organization: str
+    cap_percents: tuple[int, ...]
+    credits_low_percent: int
+
+    def as_document(self) -> dict[str, object]:
+        """For `alerts show`."""
+        return msgspec.structs.asdict(self)
+
+
+def thresholds_of(connection: Connection, name: str) -> Thresholds:
+    """As the live ledger has them. InvalidInput: there is no such organization."""
+    find_organization(connection, name)
+    row = connection.execute(
+        select(organization.c.cap_percents, organization.c.credits_low_percent).where(
+            organization.c.generation == live_generation(connection),
+            organization.c.organization == name,
+        )
+    ).one()
+    percents = tuple(map(int, str(row.cap_percents).split()))
+    return Thresholds(name, percents, int(row.credits_low_percent))
+
+
 def told_of_row(row: RowMapping) -> ToldNotification:
     """A row of the table `notification` as a value."""
     values = {name: row[name] for name in ToldNotification.__struct_fields__}
@@ -63,15 +90,18 @@ def told_of_row(row: RowMapping) -> ToldNotification:
     return ToldNotification(**{**values, "recipients": recipients})
 
 
-def find_notifications(
-    connection: Connection, organization: str, *, limit: int
-) -> list[ToldNotification]:
+def find_notifications(connection: Connection, name: str, *, limit: int) -> list[ToldNotification]:
     """The newest first."""
     columns = notification.c
     rows = connection.execute(
         select(notification)
-        .where(columns.organization == organization)
-        .order_by(columns.appended_at.desc(), columns.log_offset.desc(), columns.notification_id)
+        .where(columns.organization == name)
+        .order_by(
+            columns.appended_at.desc(),
+            columns.log_offset.desc(),
+            columns.percent.desc(),
+            columns.notification_id,
+        )
         .limit(limit)
     )
     return [told_of_row(row._mapping) for row in rows]
@@ -103,14 +133,20 @@ def deliveries_of(
     return found
 
 
-def open_stops(connection: Connection, organization: str) -> list[dict[str, object]]:
+def waiting_deliveries(connection: Connection) -> int:
+    """How many deliveries wait for their first or next attempt."""
+    is_waiting = delivery.c.status == literal_column(f"'{WAITING}'")  # as its index says it
+    return int(connection.execute(select(func.count()).where(is_waiting)).scalar() or 0)
+
+
+def open_stops(connection: Connection, name: str) -> list[dict[str, object]]:
     """Where usage stopped and didn't resume, as the log says it."""
     columns = usage_stop.c
     rows = connection.execute(
         select(usage_stop)
         .where(
             columns.generation == live_generation(connection),
-            columns.organization == organization,
+            columns.organization == name,
             columns.resumed_offset.is_(None),
         )
         .order_by(columns.limit_name, columns.scope)
@@ -127,16 +163,14 @@ def open_stops(connection: Connection, organization: str) -> list[dict[str, obje
     ]
 
 
-def admitted_calls(
-    connection: Connection, organization: str, period: Period
-) -> list[dict[str, object]]:
+def admitted_calls(connection: Connection, name: str, period: Period) -> list[dict[str, object]]:
     """Calls that policies let through in a period, with what they may have cost at most."""
     columns = admitted_call.c
     rows = connection.execute(
         select(columns.policy, columns.cause, func.count(), func.sum(columns.amount_nanos))
         .where(
             columns.generation == live_generation(connection),
-            columns.organization == organization,
+            columns.organization == name,
             columns.period_start == period.start_micros,
         )
         .group_by(columns.policy, columns.cause)

@@ -39,9 +39,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "hold": ("holds", "Reserve money for a call, or hear every reason against it."),
         "release": ("holds", "Free a hold whose call was never made."),
         "holds": ("holds", "Money that is reserved for calls under way."),
-        "gate": ("gate", "Watch the gate."),
+        "gate": ("gate", "Watch the gate; say what happens when it can't know."),
         "emitters": ("emitters", "Who may hold money; retire who is gone."),
         "reconcile": ("reconciling", "Compare Redis with the ledger."),
+    },
+    "Notifications": {
+        "alerts": ("alerts", "When owners and admins are told of spend."),
+        "notifications": ("alerts", "What an organization was told, and where usage is stopped."),
+        "webhook": ("webhooks", "Where notifications go."),
     },
     "Prices": {
         "prices": ("prices", "List, publish and withdraw prices."),

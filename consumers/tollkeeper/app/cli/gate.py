@@ -1,4 +1,4 @@
-"""`gate`: watching it."""
+"""`gate`: watching it; its policies stand in `gate_policy`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tollkeeper.app.cli.common import json_option, open_app
 from tollkeeper.app.cli.durations import duration_s
+from tollkeeper.app.cli.gate_policy import policy
 from tollkeeper.app.cli.output import out
 from tollkeeper.app.gate_looking import (
     HeldNow,
@@ -55,6 +56,9 @@ class Moment(msgspec.Struct, frozen=True):
 @click.group()
 def gate() -> None:
     """The gate, which product services ask before they spend."""
+
+
+gate.add_command(policy)
 
 
 @gate.command("watch")
