@@ -14,8 +14,9 @@ from support.clean_environment import build
 from support.project import ROOT, SOURCE_ROOTS, project_files
 
 PACKAGES = {
-    *("app", "events", "gate", "ledger", "log", "metering", "money", "operations"),
-    *("organizations", "outbox", "pipeline", "rating", "replay", "reports", "testing", "workloads"),
+    *("app", "enforcement", "events", "gate", "ledger", "log", "metering", "money", "operations"),
+    *("organizations", "outbox", "pipeline", "rating", "replay", "reports", "testing", "webhooks"),
+    "workloads",
 }
 """What `tollkeeper` is made of. A new package is added here, and to the layers of import-linter."""
 
