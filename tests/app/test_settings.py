@@ -16,6 +16,7 @@ def test_the_embedded_default_needs_no_setting() -> None:
     assert found.home == home
     assert found.sql == f"sqlite:///{home}/ledger.sqlite"
     assert (found.partitions, found.session_timeout_s, found.kafka) == (8, 6.0, None)
+    assert (found.enforcement.recovery_s, found.enforcement.retire_after_s) == (30.0, 900.0)
     assert (found.redis.url, found.redis.home, found.redis.shown) == (None, home, "embedded")
 
 
@@ -32,6 +33,8 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     both = from_file(tmp_path, text, TOLLKEEPER_HOME=f"{tmp_path}/environment")
     assert (both.home, both.partitions) == (tmp_path / "environment", 3)
     assert both.sql == f"sqlite:///{tmp_path}/environment/ledger.sqlite"
+    patience = from_file(tmp_path, "recovery_s = 1\nretire_after_s = 86400").enforcement
+    assert (patience.recovery_s, patience.retire_after_s) == (1.0, 86_400.0)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,9 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         ({"TOLLKEEPER_PARTITIONS": "many"}, "TOLLKEEPER_PARTITIONS", "1 to 10000"),
         ({"TOLLKEEPER_SESSION_TIMEOUT_S": "0.9"}, "TOLLKEEPER_SESSION_TIMEOUT_S", "1 to 300"),
         ({"TOLLKEEPER_SESSION_TIMEOUT_S": "300.1"}, "TOLLKEEPER_SESSION_TIMEOUT_S", "1 to 300"),
+        ({"TOLLKEEPER_RECOVERY_S": "0.9"}, "TOLLKEEPER_RECOVERY_S", "1 to 600"),
+        ({"TOLLKEEPER_RETIRE_AFTER_S": "86401"}, "TOLLKEEPER_RETIRE_AFTER_S", "1 to 86400"),
+        ({"TOLLKEEPER_RETIRE_AFTER_S": "soon"}, "TOLLKEEPER_RETIRE_AFTER_S", "1 to 86400"),
         ({"TOLLKEEPER_SQL": "nonsense"}, "TOLLKEEPER_SQL", "SQLAlchemy URL"),
         ({"TOLLKEEPER_LOG": "pulsar://localhost"}, "TOLLKEEPER_LOG", "kafka://"),
         ({"TOLLKEEPER_SQL": "postgres://u:p@h/d"}, "TOLLKEEPER_SQL", "postgresql://"),

@@ -130,6 +130,17 @@ def test_a_clock_that_jumps_ahead_retires_nobody_who_lives(world: World) -> None
     assert retire() == ()
 
 
+def test_who_is_to_be_retired_soon_is_watched_no_longer_than_that(world: World) -> None:
+    world.set(retire_after_s=3.0)
+    world.open().start_emitter("em-1")
+    retire = world.consumer.enforcement.retire
+    assert retire() == ()
+    world.pass_time(2.9)
+    assert retire() == ()
+    world.pass_time(0.1)
+    assert retire() == ("em-1",)
+
+
 def test_nobody_is_retired_while_a_primary_is_away(world: World) -> None:
     world.open().start_emitter("em-1")
     retire = world.consumer.enforcement.retire

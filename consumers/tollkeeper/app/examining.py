@@ -194,6 +194,8 @@ def shown_settings(settings: Settings, run_settings: RunSettings) -> dict[str, s
         "log_format": run_settings.log_format or "by terminal",
         "log_level": run_settings.log_level,
         "stuck_after_s": f"{run_settings.stuck_after_s:g}",
+        "recovery_s": f"{settings.enforcement.recovery_s:g}",
+        "retire_after_s": f"{settings.enforcement.retire_after_s:g}",
     }
     if kafka is not None:
         shown |= {

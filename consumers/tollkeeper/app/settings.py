@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from tollkeeper.enforcement.settings import RECOVERY_S, RETIRE_AFTER_S, EnforcementSettings
 from tollkeeper.errors import InvalidInput
 from tollkeeper.gate.redis_settings import RedisSettings, redis_settings
 from tollkeeper.log.settings import LogSettings, log_settings, read_values
@@ -19,6 +20,7 @@ class Settings(LogSettings, frozen=True, kw_only=True):
     sql: str
     redis: RedisSettings
     webhook_allow: frozenset[str] = frozenset()
+    enforcement: EnforcementSettings = EnforcementSettings()
 
     @property
     def is_sql_embedded(self) -> bool:
@@ -38,7 +40,22 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         sql=_sql_url(values.get("sql") or f"sqlite:///{log.home}/ledger.sqlite"),
         redis=redis_settings(values),
         webhook_allow=_webhook_allow(values.get("webhook_allow") or ""),
+        enforcement=EnforcementSettings(
+            recovery_s=_seconds(values, "recovery_s", RECOVERY_S, most=600.0),
+            retire_after_s=_seconds(values, "retire_after_s", RETIRE_AFTER_S, most=86_400.0),
+        ),
     )
+
+
+def _seconds(values: Mapping[str, str], name: str, default: float, *, most: float) -> float:
+    given = values.get(name) or str(default)
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 1.0 <= seconds <= most:
+        raise InvalidInput(f"TOLLKEEPER_{name.upper()}", f"must be 1 to {most:g}, not {given!r}")
+    return seconds
 
 
 def _webhook_allow(text: str) -> frozenset[str]:

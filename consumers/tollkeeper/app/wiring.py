@@ -164,6 +164,7 @@ class App:
                 functions=functions,
                 clock=self.clock,
                 monotonic=time.monotonic,
+                settings=self.settings.enforcement,
                 observer=self.gate_observer,
             )
         )

@@ -67,4 +67,6 @@ class Retirement:
 
     def _is_still(self, emitter: str) -> bool:
         """Whether it was quiet for long enough under our eyes: Redis' clock may have jumped ahead."""
-        return self._means.monotonic() - self._watched[emitter][1] >= self._means.settings.watched_s
+        settings = self._means.settings
+        enough_s = min(settings.watched_s, settings.retire_after_s)
+        return self._means.monotonic() - self._watched[emitter][1] >= enough_s

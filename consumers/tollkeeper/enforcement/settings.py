@@ -16,7 +16,7 @@ class EnforcementSettings(msgspec.Struct, frozen=True):
     installation has the same. `clock_margin` is by how much a lease is taken to be longer, since clocks
     differ in their speed. `recovery_s`: an emitter that hasn't re-asserted its holds by then is retired.
     `retire_after_s`: so is one that wasn't seen for so long, of which `watched_s` under this process's
-    eyes: Redis' clock may have jumped.
+    eyes, or all of it where that is less: Redis' clock may have jumped.
     `elsewhere_s`: how long another server's epoch is respected by who sees this server alone.
 
     `apply_within_s` bounds how long the fold is kept waiting after a round; what isn't told by then is caught

@@ -19,7 +19,7 @@ CONFIG = "TOLLKEEPER_CONFIG"
 PREFIX = "TOLLKEEPER_"
 RUN_NAMES = ("http", "log_format", "log_level", "stuck_after_s")
 """Read by `app.run_settings`; known here, since one file holds all settings."""
-SERVER_NAMES = ("webhook_allow",)
+SERVER_NAMES = ("webhook_allow", "recovery_s", "retire_after_s")
 """Read by `app.settings`."""
 NAMES = (
     *("home", "log", "redis", "sql", "partitions", "session_timeout_s"),
