@@ -71,8 +71,7 @@ class Functions(GateFunctions):
 
     def be_led_to(self, other: Functions) -> None:
         """As a name that stands for another server from here on."""
-        self._client, self._library = other._client, other._library
-        self._redis, self._here = other._redis, other._here
+        self._client, self._redis = other._client, other._redis
 
     def crash_at(self, number: int, *, is_after: bool) -> None:
         """The process ends before or after its call of this number, from 0."""

@@ -27,6 +27,7 @@ class Enforcement:
 
     def __init__(self, means: Means, sources: Sequence[Source] | None = None) -> None:
         self.means = means
+        self._library = means.functions.library
         self._keepers: dict[str, EpochKeeper] = {}
         self._warmers: dict[str, Warmer] = {}
         self.applier = Applier(means)
@@ -37,7 +38,7 @@ class Enforcement:
     def keeper(self, tag: str) -> EpochKeeper:
         """The one of this primary."""
         if tag not in self._keepers:
-            self._keepers[tag] = EpochKeeper(self.means, tag)
+            self._keepers[tag] = EpochKeeper(self.means, tag, library=self._library)
         return self._keepers[tag]
 
     def warmer(self, tag: str) -> Warmer:

@@ -12,7 +12,7 @@ from tollkeeper.enforcement.means import Means
 from tollkeeper.enforcement.observing import EpochState
 from tollkeeper.enforcement.recovering import Recovery
 from tollkeeper.enforcement.stepping import Knowledge, Seen, Verdict, incarnation_of, next_step
-from tollkeeper.errors import BrokenInvariant
+from tollkeeper.errors import BrokenInvariant, GateUnavailable
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.gate.commands import Incarnation
@@ -36,8 +36,10 @@ class PrimaryState(msgspec.Struct, frozen=True):
 class EpochKeeper:
     """One primary, kept by one consumer; not for several threads. Raises Unavailable from `tick`."""
 
-    def __init__(self, means: Means, tag: str = SINGLE) -> None:
+    def __init__(self, means: Means, tag: str = SINGLE, *, library: str | None = None) -> None:
+        """`library` is this process's own version; what is asked follows the one that decides."""
         self.tag = tag
+        self._own = library or means.functions.library
         self._means = means
         self._functions = means.functions
         self._settings = means.settings
@@ -63,8 +65,14 @@ class EpochKeeper:
 
     def _step(self) -> tuple[PrimaryState, bool]:
         """One step; and whether another one may be due at once."""
-        seen = self._look()
+        try:
+            seen = self._look()
+        except GateUnavailable:
+            # A new server has not the version that was followed, and only our own can be loaded.
+            self._functions.follow(self._own)
+            raise
         verdict = next_step(seen, self._knowledge(seen))
+        self._follow(seen, verdict)
         if seen.row is None or verdict.step == "raise":
             self._raise(seen, verdict.cause)
             return self._state(seen, "raised"), True
@@ -89,6 +97,13 @@ class EpochKeeper:
                 return self._state(seen, verdict.step), False
         raise BrokenInvariant(f"no such step: {verdict.step}")
 
+    def _follow(self, seen: Seen, verdict: Verdict) -> None:
+        """Ask the version that decides, so that folds arrive while versions are mixed; our own begins."""
+        if seen.key is None or verdict.step in ("raise", "begin", "take_over"):
+            self._functions.follow(self._own)
+        else:
+            self._functions.follow(seen.key.library)
+
     def _look(self) -> Seen:
         # The key first: its `now` is what the lease counts from, and must be asked before SQL's row.
         key = self._functions.run(encoding.read_epoch(tag=self.tag))
@@ -96,7 +111,7 @@ class EpochKeeper:
         with reading(self._means.engine) as connection:
             row = read_epochs(connection).get(self.tag)
         known = key if isinstance(key, a.EpochKey) else None
-        return Seen(known, server, row, self._functions.library)
+        return Seen(known, server, row, self._own)
 
     def _knowledge(self, seen: Seen) -> Knowledge:
         key, row = seen.key, seen.row
@@ -110,7 +125,7 @@ class EpochKeeper:
             self._server = seen.server
         is_idle = key is None or key.lease_until <= key.now
         is_new = not self._has_looked
-        if key is not None and key.library == seen.library:
+        if key is not None and key.library == self._own:
             self._has_looked = True
         return Knowledge(
             begun=self._begun,
