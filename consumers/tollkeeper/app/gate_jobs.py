@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tollkeeper.app.wiring import App
 from tollkeeper.enforcement.bundle import Enforcement
+from tollkeeper.enforcement.epochs import PrimaryState
 from tollkeeper.errors import GateUnavailable, Unavailable
 from tollkeeper.gate.encoding import asked_to_warm
 
@@ -32,8 +34,40 @@ BELL_IN_CLUSTER_S = 0.02
 """Primaries are listened to in turn: an organization's first hold waits for so long times their number."""
 ROUNDS_AT_ONCE = 100
 MOST_ASKED = 1_000
+MOST_PRIMARIES = 64
 
 Work = Callable[[Enforcement, threading.Event], None]
+
+
+class Keepers:
+    """A tick at a time of each primary, none of which waits for another's.
+
+    One that doesn't answer takes as long as a lease: the others would stop granting, too.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(MOST_PRIMARIES, thread_name_prefix=KEEP)
+        self._ticks: dict[str, Future[PrimaryState]] = {}
+
+    def tick(self, enforcement: Enforcement) -> None:
+        """Begin one wherever the last has ended. Raises what one of those raised."""
+        tags = enforcement.means.functions.tags()
+        if len(tags) == 1:
+            enforcement.keep()
+            return
+        failures: list[BaseException] = []
+        for tag in tags:
+            last = self._ticks.get(tag)
+            if last is None or last.done():
+                if last is not None and (failure := last.exception()) is not None:
+                    failures.append(failure)
+                self._ticks[tag] = self._pool.submit(enforcement.keeper(tag).tick)
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """Wait for nobody."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def apply(app: App, watch: Watch, stop: threading.Event) -> None:
@@ -49,11 +83,16 @@ def apply(app: App, watch: Watch, stop: threading.Event) -> None:
 def keep(app: App, watch: Watch, stop: threading.Event) -> None:
     """Renew every primary's lease; begin a new epoch when its server isn't the same any more."""
 
+    keepers = Keepers()
+
     def round_(enforcement: Enforcement, stop: threading.Event) -> None:
-        enforcement.keep()
+        keepers.tick(enforcement)
         stop.wait(KEEP_PAUSE_S)
 
-    _repeat(app, watch, stop, KEEP, round_)
+    try:
+        _repeat(app, watch, stop, KEEP, round_)
+    finally:
+        keepers.close()
 
 
 def warm(app: App, watch: Watch, stop: threading.Event) -> None:
