@@ -12,12 +12,25 @@ from pathlib import Path
 import msgspec
 import pytest
 from on_postgresql.plans import Plans
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, text, update
 from support import homes
 
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
-from tollkeeper.ledger.tables import charge, credit, dead_letter, member, spend
+from tollkeeper.events.codec import encode
+from tollkeeper.events.emitters import EmitterStarted
+from tollkeeper.ledger.enforcing import retired_since, snapshots
+from tollkeeper.ledger.tables import (
+    charge,
+    consumer_offset,
+    credit,
+    dead_letter,
+    emitter,
+    member,
+    spend,
+    spent,
+)
+from tollkeeper.log.port import Outgoing
 from tollkeeper.metering.usage import Usage
 from tollkeeper.money.periods import parse_period
 from tollkeeper.organizations.commands import AddMember, BuyCredits, OpenOrganization, VoidCredits
@@ -40,7 +53,9 @@ from tollkeeper.workloads.synthetic import SyntheticLoad, synthetic
 
 ENDING_AT = 1_793_880_000_000_000
 CHARGES, OTHERS = 300_000, 30_000
-GROWN = ("charge", "spend", "dead_letter", "decided_event", "member", "credit")
+GROWN = (
+    "charge", "spend", "spent", "dead_letter", "decided_event", "member", "credit", "emitter"
+)  # fmt: skip
 MOST_ROWS = 3_000
 """A tenth of the smallest of these tables; a batch or a page touches some hundreds of rows."""
 OTHER = 7
@@ -67,14 +82,22 @@ def organization_named(name: str) -> list[object]:
 def grow(connection: Connection, generation: int) -> None:
     """Rows as another few hundred organizations would have left them, by copying one of each table."""
     many = "'h-' || n % 300"
-    _copies(connection, charge, CHARGES, generation, organization=many, event_id="'e-' || n")
+    _copies(
+        connection, charge, CHARGES, generation,
+        organization=many, event_id="'e-' || n", hold_id="'hold-' || n",
+    )  # fmt: skip
+    _copies(connection, spent, OTHERS, generation, organization=many, member="'m-' || n")
+    _copies(
+        connection, emitter, OTHERS, generation,
+        log_partition="n % 8", emitter="'em-' || n", retired_offset="n % 10",
+    )  # fmt: skip
     _copies(connection, spend, OTHERS, generation, organization=many, member="'m-' || n")
     _copies(connection, member, OTHERS, generation, organization=many, member="'m-' || n")
     _copies(connection, credit, OTHERS, generation, organization=many, purchase_id="'p-' || n")
     _copies(
         connection, dead_letter, OTHERS, generation,
         organization=many, event_id="'e-' || n", log_partition="n % 8", log_offset="n + 100000",
-        status="'charged'",
+        status="'charged'", hold_id="'hold-' || n",
     )  # fmt: skip
 
 
@@ -106,6 +129,9 @@ def grown(postgresql_url: str, tmp_path: Path) -> Iterator[Grown]:
         for number in range(1, 4):
             homes.handle(app, *organization_named(f"org-{number:03d}"))  # type: ignore[arg-type]  # commands of every kind
         homes.emit(app, load())
+        started = encode(EmitterStarted(emitter="first", occurred_at=ENDING_AT))
+        partitions = range(app.log.partition_count)
+        app.log.append([Outgoing(partition, None, started) for partition in partitions])
         homes.fold(app)
         with writing(app.engine) as connection:
             for table in GROWN:
@@ -144,6 +170,7 @@ def test_no_statement_reads_through_history(grown: Grown, statistics: str) -> No
     fold_and_command(app)
     assert plans.walking(GROWN, MOST_ROWS) == []
     report(app)
+    enforce(app)
     assert plans.walking(GROWN, MOST_ROWS) == []
     assert len(plans.noted) > 200
     assert_it_would_be_seen(app, plans)
@@ -178,6 +205,20 @@ def report(app: App) -> None:
             count_waiting(connection)
             oldest_waiting(connection)
             trace_event(connection, app.log, "org-001", "e-1", is_spooled=lambda _n, _id: False)
+
+
+def enforce(app: App) -> None:
+    """What the gate's enforcement asks again and again."""
+    names = ("org-001", "org-002", "h-7", "nobody")
+    wanted = {name: tuple(f"{name}/em-{n}/{n}/x" for n in range(20)) for name in names}
+    with writing(app.engine) as connection:
+        table = consumer_offset
+        connection.execute(update(table).values(applied_offset=table.c.next_offset))
+    for _ in range(7):
+        with reading(app.engine) as connection:
+            found = snapshots(connection, wanted, now_micros=ENDING_AT, tag_of=lambda _name: "0")
+            assert [found[name] is None for name in names] == [False, False, True, True]
+            retired_since(connection, 1, 3, 9)
 
 
 def assert_it_would_be_seen(app: App, plans: Plans) -> None:
