@@ -46,7 +46,7 @@ class Consumer:
             if started:
                 self.functions.run(encoding.list_emitters(1, started=sorted(started)))
             core.session.wake()
-            return core.stats().trouble is None and core.session.published.prices is not None
+            return core.trouble is None
 
         eventually(is_ready, what="a gate that is ready")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -264,3 +265,27 @@ def test_in_asyncio_a_timeout_of_the_caller_s_own_is_charged_as_estimated() -> N
                 await asyncio.Event().wait()
 
     assert only(asynchronously(tell)).usage_source == "estimated"
+
+
+@pytest.mark.parametrize(
+    ("error", "charged"),
+    [(None, 0), (ConnectionRefusedError(), 0), (Status(529), 0), (ReadTimeout(), 1)],
+    ids=repr,
+)
+def test_a_hold_s_own_block_never_loses_money_silently(
+    error: Exception | None, charged: int
+) -> None:
+    gate = FakeGate()
+    with suppress(Exception), gate.hold(**CALL):
+        if error is not None:
+            raise error
+    assert [usage.usage_source for usage in gate.usages] == ["estimated"] * charged
+    assert gate.reserved_micros == 0
+
+    async def tell(gate: AsyncFakeGate) -> None:
+        with suppress(Exception):
+            async with await gate.hold(**CALL):
+                if error is not None:
+                    raise error
+
+    assert len(asynchronously(tell).usages) == charged

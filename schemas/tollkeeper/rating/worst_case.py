@@ -6,15 +6,17 @@ prompt written to the cache where it may be, else uncached, and all the output t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from tollkeeper.events.prices import PriceRow
+from tollkeeper.events.usage import MAX_COUNT
 from tollkeeper.money.amounts import PICOS_PER_NANO
 from tollkeeper.rating.card import ModelKey, RateCard, Unpriced
 
 CacheWrite = Literal["5m", "1h", "any"]
+CACHE_WRITES: tuple[CacheWrite | None, ...] = (None, *get_args(CacheWrite))
 ROUNDED_PARTS = 6
 """A charge rounds each token type by itself, up by half a nano-USD at most."""
 WINDOW_MICROS = 10_000_000
@@ -40,11 +42,11 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorstCases:
-    """Prices calls by one rate card. Remembers what it looked up, up to a bound."""
+    """Prices calls by one rate card. Remembers what it worked out, up to a bound."""
 
     def __init__(self, card: RateCard) -> None:
         self._card = card
-        self._in_force: dict[ModelKey, tuple[int, tuple[tuple[PriceRow, ...], ...]]] = {}
+        self._in_force: dict[ModelKey, tuple[int, tuple[_Band, ...]]] = {}
 
     def worst_case(self, call: Expected, now: int) -> int | Unpriced:
         """What the call can cost in nano-USD when it is granted at `now` or a little later.
@@ -52,58 +54,92 @@ class WorstCases:
         Unpriced: some of what it can consume has no price.
         """
         worst = -1
-        for bands in self._bands(call, now):
-            for place, band in enumerate(bands):
-                if place and band.over_prompt_tokens >= call.input_tokens:
-                    break
-                cost = _cost(call, band, _reach(call, bands, place))
-                if isinstance(cost, Unpriced):
-                    return cost
-                worst = max(worst, cost)
+        for band in self._bands(call, now):
+            if band.over_prompt_tokens and band.over_prompt_tokens >= call.input_tokens:
+                continue
+            cost = _cost(call, band)
+            if isinstance(cost, Unpriced):
+                return cost
+            if cost > worst:
+                worst = cost
         return worst if worst >= 0 else _unpriced(call, ("model",))
 
-    def _bands(self, call: Expected, now: int) -> tuple[tuple[PriceRow, ...], ...]:
+    def _bands(self, call: Expected, now: int) -> tuple[_Band, ...]:
         key = (call.model, call.service_tier, call.speed, call.region)
         found = self._in_force.get(key)
         if found is None or not found[0] <= now < found[0] + WINDOW_MICROS:
             if len(self._in_force) >= _REMEMBERED:
                 self._in_force.clear()
-            found = (now, self._card.prices_between(key, now, now + 2 * WINDOW_MICROS))
+            tables = self._card.prices_between(key, now, now + 2 * WINDOW_MICROS)
+            found = (now, tuple(band for rows in tables for band in _worked_out(rows)))
             self._in_force[key] = found
         return found[1]
 
 
-def _reach(call: Expected, bands: tuple[PriceRow, ...], place: int) -> int:
-    """The longest prompt of this call that still falls into the band."""
-    if place + 1 < len(bands):
-        return min(call.input_tokens, bands[place + 1].over_prompt_tokens)
-    return call.input_tokens
+class _Band(msgspec.Struct, frozen=True):
+    """Prices in pico-USD for prompts of more than `over_prompt_tokens`, up to `most_prompt_tokens`.
+
+    `prompt` is the dearest that a token of the prompt can become, by what may be written to the cache.
+    """
+
+    over_prompt_tokens: int
+    most_prompt_tokens: int
+    prompt: dict[CacheWrite | None, int]
+    unpriced_prompt: dict[CacheWrite | None, tuple[str, ...]]
+    output: int | None
+    web_search: int | None
+    rounding_nanos: int
 
 
-def _cost(call: Expected, band: PriceRow, prompt_tokens: int) -> int | Unpriced:
-    written = {"5m": band.cache_write_5m_picos, "1h": band.cache_write_1h_picos}
-    needed: dict[str, tuple[int, int | None]] = {
-        "input": (prompt_tokens, band.input_picos),
-        "output": (call.max_output_tokens, band.output_picos),
-        "web_search": (call.web_searches, band.web_search_picos),
-    }
-    if call.cache_write in written:
-        needed[f"cache_write_{call.cache_write}"] = (prompt_tokens, written[call.cache_write])
-    missing = tuple(name for name, (count, price) in needed.items() if count and price is None)
+def _worked_out(rows: tuple[PriceRow, ...]) -> list[_Band]:
+    """The bands of a model's variant at one time, lowest first."""
+    ends = [*(row.over_prompt_tokens for row in rows[1:]), MAX_COUNT]
+    return [_band(row, most) for row, most in zip(rows, ends, strict=True)]
+
+
+def _band(row: PriceRow, most_prompt_tokens: int) -> _Band:
+    written = {"5m": row.cache_write_5m_picos, "1h": row.cache_write_1h_picos}
+    prompt: dict[CacheWrite | None, int] = {}
+    unpriced: dict[CacheWrite | None, tuple[str, ...]] = {}
+    for asked in CACHE_WRITES:
+        writes = {kind: price for kind, price in written.items() if asked in (kind, "any")}
+        prices = (row.input_picos, row.cache_read_picos, *writes.values())
+        prompt[asked] = max(price or 0 for price in prices)
+        gaps = [] if row.input_picos is not None else ["input"]
+        if asked in written and written[asked] is None:
+            gaps.append(f"cache_write_{asked}")
+        unpriced[asked] = tuple(gaps)
+    return _Band(
+        row.over_prompt_tokens,
+        most_prompt_tokens,
+        prompt,
+        unpriced,
+        row.output_picos,
+        row.web_search_picos,
+        0 if _is_whole(row) else ROUNDED_PARTS // 2,
+    )
+
+
+def _cost(call: Expected, band: _Band) -> int | Unpriced:
+    prompt = min(call.input_tokens, band.most_prompt_tokens)
+    output, searches = call.max_output_tokens, call.web_searches
+    missing = band.unpriced_prompt[call.cache_write] if prompt else ()
+    if output and band.output is None:
+        missing += ("output",)
+    if searches and band.web_search is None:
+        missing += ("web_search",)
     if missing:
         return _unpriced(call, missing)
-    writes = [price for kind, price in written.items() if call.cache_write in (kind, "any")]
-    dearest = max(price or 0 for price in (band.input_picos, band.cache_read_picos, *writes))
-    rest = (needed["output"], needed["web_search"])
-    picos = prompt_tokens * dearest + sum(count * (price or 0) for count, price in rest)
-    return -(-picos // PICOS_PER_NANO) + (0 if _is_whole(band) else ROUNDED_PARTS // 2)
+    picos = prompt * band.prompt[call.cache_write]
+    picos += output * (band.output or 0) + searches * (band.web_search or 0)
+    return -(-picos // PICOS_PER_NANO) + band.rounding_nanos
 
 
-def _is_whole(band: PriceRow) -> bool:
+def _is_whole(row: PriceRow) -> bool:
     """Whether every price is whole in nano-USD, so that nothing is ever rounded."""
     prices = (
-        *(band.input_picos, band.output_picos, band.cache_read_picos),
-        *(band.cache_write_5m_picos, band.cache_write_1h_picos, band.web_search_picos),
+        *(row.input_picos, row.output_picos, row.cache_read_picos),
+        *(row.cache_write_5m_picos, row.cache_write_1h_picos, row.web_search_picos),
     )
     return not any((price or 0) % PICOS_PER_NANO for price in prices)
 

@@ -15,7 +15,9 @@ from time import monotonic
 from tollkeeper.errors import Misuse
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate.sdk.concluding import Conclusions
+from tollkeeper.gate.sdk.holding import NO_PRICES
 from tollkeeper.gate.sdk.ports import Functions, Recorder
+from tollkeeper.gate.sdk.primary import STARTING
 from tollkeeper.gate.sdk.reports import Reports
 from tollkeeper.gate.sdk.session import Session
 from tollkeeper.gate.sdk.settings import GateSettings
@@ -70,20 +72,25 @@ class Core:
             self._ticker.start()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether holds are asked for now: this emitter is listed everywhere, and prices are known."""
+    def trouble(self) -> str | None:
+        """Why holds aren't granted now, whoever asks; None: they are asked for."""
         session = self.session
+        if session.trouble is not None:
+            return session.trouble
+        if session.emitter is None:
+            return "this emitter begins"
         primaries = session.primaries()
-        has_trouble = any(primary.trouble is not None for primary in primaries)
-        is_known = session.published.prices is not None and session.emitter is not None
-        return is_known and session.trouble is None and bool(primaries) and not has_trouble
+        if not primaries:
+            return STARTING
+        troubles = (primary.trouble for primary in primaries if primary.trouble is not None)
+        return next(troubles, None if session.published.prices else NO_PRICES)
 
     def ready_steps(self, timeout_s: float) -> Steps[bool]:
         """Wait until it is ready; False when it isn't yet."""
         self.check_open()
         until = self.session.monotonic() + timeout_s
         pause_s = self.settings.first_pause_s
-        while not self.is_ready:
+        while self.trouble is not None:
             if self.session.monotonic() >= until:
                 return False
             self.session.wake()
@@ -96,7 +103,6 @@ class Core:
         session = self.session
         kept = session.book.having(lambda one: True)
         primaries = session.primaries()
-        troubles = [session.trouble, *(primary.trouble for primary in primaries)]
         policies = session.published.policies
         return GateStats(
             **session.counters.all(),
@@ -105,7 +111,7 @@ class Core:
             owed_releases=sum(1 for one in kept if one.state == "releasing"),
             owed_usages=sum(1 for one in kept if one.state == "settling"),
             waiting_reports=len(self.reports),
-            trouble=next((trouble for trouble in troubles if trouble), None),
+            trouble=self.trouble,
             epoch=max((primary.epoch for primary in primaries), default=0),
             policies={name: one.name for name, one in policies.items() if one.name != "closed"},
         )

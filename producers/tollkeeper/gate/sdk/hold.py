@@ -18,6 +18,7 @@ from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.holding import NotKnown, Stopped, extend_steps, release_steps
 from tollkeeper.gate.sdk.policies import Policy, PolicyName
 from tollkeeper.gate.sdk.recorder import unanswered, wait_for
+from tollkeeper.gate.sdk.recording import CallRecord
 from tollkeeper.gate.sdk.refused import unpriced
 from tollkeeper.gate.sdk.session import Ending
 from tollkeeper.gate.sdk.steps import AsyncPause, AsyncRun, Pause, Run, drive, drive_async
@@ -97,6 +98,13 @@ class AnyHold:
             raise Misuse(f"the hold {self.hold_id} was settled or released before")
         self._is_ended = True
 
+    def _unsettled(self, error: BaseException | None) -> Sequence[Usage] | None:
+        """What is charged where the block ends without a word; None: nothing."""
+        if error is None:
+            return None
+        core, asked = self._core, self._asked
+        return CallRecord(asked, asked.expected, core.settings, core.session.counters).ending(error)
+
     def leave_word(self, ending: Ending) -> None:
         """Say what becomes of it where its caller abandons or loses it; without a word it is released.
 
@@ -119,8 +127,9 @@ class AnyHold:
 class Hold(AnyHold):
     """Money reserved for one call. End it once: `settle` with what was consumed, or `release`.
 
-    As a context manager it is released at the end of the block unless it was settled. One that is
-    lost without either is released, and counted as abandoned.
+    As a context manager it is released at the end of the block unless it was ended before; after an
+    error that leaves open whether the provider began to answer, `GateSettings.unanswered` decides. One
+    that is lost without either is released, and counted as abandoned.
     """
 
     def __init__(
@@ -176,8 +185,13 @@ class Hold(AnyHold):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._is_ended:
+        if self._is_ended:
+            return
+        usages = self._unsettled(error)
+        if usages is None:
             self.release()
+        else:
+            self.settle(usages)
 
 
 class AsyncHold(AnyHold):
@@ -236,41 +250,45 @@ class AsyncHold(AnyHold):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._is_ended:
+        if self._is_ended:
+            return
+        usages = self._unsettled(error)
+        if usages is None:
             await self.release()
+        else:
+            await self.settle(usages)
 
 
 def _usages(asked: Ask, kept: Kept, consumed: Consumed, usage_source: str) -> list[Usage]:
-    """What is emitted, with ids of its own, so that it can be emitted again."""
+    """What is emitted, with ids of its own, so that it can be emitted again.
+
+    The hold's id stands on the last part alone: folded in order, it frees the money when all is counted.
+    """
     if isinstance(consumed, ProviderUsage):
-        return _held_by_the_last(
-            consumed.as_usages(
-                organization=asked.organization,
-                member=asked.member,
-                surface=asked.surface,
-                event_id=new_event_id(),
-                occurred_at=kept.granted_at,
-                usage_source=usage_source,
-            ),
-            kept,
+        usages: Sequence[Usage] = consumed.as_usages(
+            organization=asked.organization,
+            member=asked.member,
+            surface=asked.surface,
+            event_id=new_event_id(),
+            usage_source=usage_source,
         )
-    usages = (consumed,) if isinstance(consumed, Usage) else consumed
+    else:
+        usages = (consumed,) if isinstance(consumed, Usage) else consumed
     if not usages:
         raise InvalidInput("usage", "must be at least one: release the hold where there is none")
     for usage in usages:
         if usage.organization != asked.organization:
             raise InvalidInput("organization", f"must be that of the hold, {asked.organization}")
-    return _held_by_the_last(
-        [
-            msgspec.structs.replace(
-                usage,
-                event_id=usage.event_id or new_event_id(),
-                occurred_at=kept.granted_at,
-            )
-            for usage in usages
-        ],
-        kept,
-    )
+    last = len(usages) - 1
+    return [
+        msgspec.structs.replace(
+            usage,
+            event_id=usage.event_id or new_event_id(),
+            hold_id=kept.hold_id if place == last else None,
+            occurred_at=kept.granted_at,
+        )
+        for place, usage in enumerate(usages)
+    ]
 
 
 def _usages_by(
@@ -278,9 +296,3 @@ def _usages_by(
 ) -> Sequence[Usage] | None:
     usages = ending(invalid)
     return None if usages is None else _usages(asked, kept, usages, "reported")
-
-
-def _held_by_the_last(usages: list[Usage], kept: Kept) -> list[Usage]:
-    """The hold's id on the last part alone: folded in order, it frees the money when all is counted."""
-    usages[-1] = msgspec.structs.replace(usages[-1], hold_id=kept.hold_id)
-    return usages

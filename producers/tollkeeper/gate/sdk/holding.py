@@ -26,6 +26,8 @@ from tollkeeper.rating.card import Unpriced
 
 logger = logging.getLogger(__name__)
 
+NO_PRICES = "no prices were heard of yet"
+
 
 class Stopped(msgspec.Struct, frozen=True):
     """The functions said no, with every reason."""
@@ -119,7 +121,7 @@ class Holding:
     def _priced(self) -> Request | Unpriced | Passing:
         prices, now = self._session.published.prices, self._session.redis_now()
         if prices is None or now is None:
-            return Passing("no prices were heard of yet")
+            return Passing(NO_PRICES)
         asked = self._asked
         micros = priced_micros(asked, prices, now)
         if isinstance(micros, Unpriced):

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import msgspec
 
 from tollkeeper.errors import InvalidInput
+from tollkeeper.events.codec import encode
 from tollkeeper.events.ids import new_event_id
-from tollkeeper.events.rules import MIN_INSTANT, check_event
+from tollkeeper.events.rules import MIN_INSTANT
 from tollkeeper.gate.sdk.answers_seen import StreamSeen, declared, usage_of
 from tollkeeper.gate.sdk.asks import Ask
 from tollkeeper.gate.sdk.endings import did_not_begin
@@ -142,8 +143,8 @@ class CallRecord:
         """Refuse by name what would be refused at the end, when nobody can mend it any more."""
         if usage.organization != self._asked.organization:
             raise InvalidInput("organization", f"must be the hold's, {self._asked.organization}")
-        prepared = Prepared(usage, usage.event_id or "-", MIN_INSTANT)
-        check_event(recorded(prepared, emitter="-", sequence=1))
+        event_id = usage.event_id or "-"
+        encode(recorded(Prepared(usage, event_id, MIN_INSTANT), emitter="-", sequence=1))
 
     def _did_not_begin(self, error: BaseException) -> bool:
         begins_not = self._settings.begins_not

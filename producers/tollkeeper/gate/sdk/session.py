@@ -15,9 +15,10 @@ from functools import partial
 from itertools import count
 
 from tollkeeper.errors import InvalidInput, TollkeeperError
+from tollkeeper.events.ids import MAX_ID_LENGTH
 from tollkeeper.gate import answers as a
 from tollkeeper.gate.commands import Request
-from tollkeeper.gate.hold_ids import hold_id
+from tollkeeper.gate.hold_ids import parse_hold_id
 from tollkeeper.gate.sdk.book import Book, Kept
 from tollkeeper.gate.sdk.ports import Functions, Recorder
 from tollkeeper.gate.sdk.primary import Primary
@@ -105,8 +106,10 @@ class Session:
         now, emitter = self.redis_now(), self.emitter
         if now is None or emitter is None:
             return None
-        suffix = f"{next(self._suffixes):x}"
-        issued = hold_id(organization, emitter, issued_millis=now // 1_000, suffix=suffix)
+        # Its parts keep their rules already; only together they may be too long.
+        issued = f"{organization}/{emitter}/{now // 1_000}/{next(self._suffixes):x}"
+        if len(issued) > MAX_ID_LENGTH:
+            parse_hold_id(issued)
         kept = Kept(organization, emitter, request, issued)
         self.book.add(kept)
         if self.emitter != emitter:
