@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
 from gate.asking import WAYS, Asking, asking
 from gate.books import Account, Books
+from gate.clusters import CLUSTERED, ask, meet, members_of
 from gate.servers import open_gate
 from redis import Redis
 from services.finding import skip_or_fail
 from services.kafka_local import free_port
-from services.redis_local import LocalRedis, local_valkey, why_unavailable
+from services.redis_local import LocalRedis, why_unavailable
 from support.waiting import eventually
 
 from tollkeeper.errors import GateUnavailable
@@ -21,39 +22,6 @@ from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.gate.commands import Request
 from tollkeeper.gate.functions import GateFunctions, connect
-
-SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
-CLUSTERED = {"cluster-enabled": "yes", "cluster-require-full-coverage": "no"}
-
-
-def members_of(kind: str) -> list[LocalRedis]:
-    """Three servers that may become a cluster."""
-    program = local_valkey().program if kind == "valkey" else None
-    return [LocalRedis(program, {**CLUSTERED, "cluster-port": str(free_port())}) for _ in SLOTS]
-
-
-def ask(client: Redis, *words: str | int) -> bytes:
-    """What CLUSTER answers."""
-    execute: Callable[..., bytes] = client.execute_command
-    return execute("CLUSTER", *words)
-
-
-def meet(servers: list[LocalRedis]) -> None:
-    """Make a cluster of them, each with a third of the slots."""
-    clients = [Redis.from_url(server.address) for server in servers]
-
-    for client, (first, last) in zip(clients, SLOTS, strict=True):
-        ask(client, "ADDSLOTSRANGE", first, last)
-    for server in servers[1:]:
-        ask(clients[0], "MEET", "127.0.0.1", server.port, server.settings["cluster-port"])
-
-    def has_met(client: Redis) -> bool:
-        told = ask(client, "INFO")
-        return b"cluster_state:ok" in told and b"cluster_known_nodes:3" in told
-
-    eventually(lambda: all(map(has_met, clients)), 30, what="the cluster")
-    for client in clients:
-        client.close()
 
 
 @pytest.fixture(params=["redis", "valkey"])
