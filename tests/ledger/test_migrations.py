@@ -10,14 +10,25 @@ from alembic.config import Config
 from ledger import test_sqlite_ledger
 from ledger.folding import LOG, PARTITIONS, FoldedLog
 from sqlalchemy import Engine, MetaData, Table, func, inspect, select
-from support.events import NOON, opened, usage
+from support.events import NOON, bought, capped, opened, usage, voided
 
 from tollkeeper.ledger import migrate
 from tollkeeper.ledger.store import SqlLedger
-from tollkeeper.ledger.tables import dead_letter, spent
+from tollkeeper.ledger.tables import dead_letter, organization, spent
 from tollkeeper.outbox.database import open_engine, reading, writing
 
 LAST_MONTH = NOON - 10**12 * 2
+CAPS_AND_CREDITS = (
+    bought("acme", 2, 5 * 10**9),
+    bought("acme", 3, 7 * 10**9),
+    voided("acme", 4, "purchase-3", 7 * 10**9),
+    capped("acme", 5, 10**12),
+    capped("acme", 6, 10**11),
+    capped("globex", 2, 10**12, scope="member", member="ann"),
+    capped("globex", 3, 10**12, scope="member", member="bob"),
+    capped("globex", 4, 10**12, scope="member_default"),
+)
+"""What later releases count of an organization's caps and credits."""
 
 
 def at_revision(engine: Engine, revision: str) -> None:
@@ -60,6 +71,7 @@ def folded(tmp_path: Path) -> SqlLedger:
             usage(event_id="e-4", member="bob"),
             usage(event_id="e-5", model="unpriced", hold_id="acme/em-1/1/x"),
             usage(event_id="e-6", model="unpriced"),
+            *CAPS_AND_CREDITS,
         )
     return ledger
 
@@ -76,7 +88,7 @@ def test_totals_by_scope_and_the_holds_of_letters_are_filled(
     copy_into(older, folded)
     migrate.migrate(older)
     assert migrate.is_current(older)
-    for table in (spent, dead_letter):
+    for table in (spent, dead_letter, organization):
         assert rows_of(older, table) == rows_of(folded.engine, table)
     with reading(older) as connection:
         assert connection.execute(select(func.count()).select_from(spent)).scalar() == 14

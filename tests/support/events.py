@@ -127,12 +127,14 @@ def voided(
 
 
 def capped(organization: str, version: int, cap_nanos: int, **fields: Any) -> SpendCapSet:
-    """The organization's own cap."""
+    """The organization's own cap, unless another `scope` is given."""
     return SpendCapSet(
-        scope="organization",
-        setting="capped",
-        cap_nanos=cap_nanos,
-        **_fact(organization, version, fields),
+        **{
+            "scope": "organization",
+            "setting": "capped",
+            "cap_nanos": cap_nanos,
+            **_fact(organization, version, fields),
+        }
     )
 
 

@@ -6,16 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ledger.test_sqlite_ledger import open_ledger
 from support.events import NOON
 from webhooks.receiver import Receiver, receiving
 
+from tollkeeper.ledger.migrate import migrate
 from tollkeeper.ledger.store import SqlLedger
+from tollkeeper.outbox.database import open_engine
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
-    ledger = open_ledger(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlLedger]:
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql_url")
+    ledger = SqlLedger(open_engine(url))
+    migrate(ledger.engine)
     ledger.begin_generation(NOON, partitions=1, log_identity="log-0")
     yield ledger
     ledger.close()

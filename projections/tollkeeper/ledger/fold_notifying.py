@@ -122,10 +122,16 @@ def _passing(view: View, changes: Changes, reads: StandingReads, moved: set[str]
             charged[name] += after - view.spent.get(key, 0)
             if totals.stopped_since and period_start > totals.stopped_since:
                 found.add(name)
-        if totals.has_caps and totals.cap_percents and name not in moved:
+        if totals.cap_scopes and totals.cap_percents and name not in moved:
             capped.append(key)
     found |= {name for name, nanos in charged.items() if _passes(view.organizations[name], nanos)}
-    caps = reads.caps({key for name, _, member in capped for key in cap_keys(name, member)})
+    caps = reads.caps(
+        {
+            key
+            for name, _, member in capped
+            for key in cap_keys(name, member, view.organizations[name].cap_scopes)
+        }
+    )
     for key in capped:
         name, _, member = key
         cap = cap_in_force(caps, name, member)
@@ -238,7 +244,7 @@ def _take_over(standing: Standing, now: OrganizationTotals, changes: Changes) ->
     then = standing.totals
     now.cap_percents = then.cap_percents
     now.credits_low_percent = then.credits_low_percent
-    now.has_caps = then.has_caps
+    now.cap_scopes = then.cap_scopes
     now.last_purchase_nanos = then.last_purchase_nanos
     now.credits_version = then.credits_version
     now.stopped_since = standing.stopped_since

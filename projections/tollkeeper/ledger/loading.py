@@ -183,7 +183,7 @@ def load_organizations(
                 used_nanos=row.used_nanos,
                 cap_percents=row.cap_percents,
                 credits_low_percent=row.credits_low_percent,
-                has_caps=row.has_caps,
+                cap_scopes=row.cap_scopes,
                 last_purchase_nanos=row.last_purchase_nanos,
                 credits_version=row.credits_version,
                 stopped_since=row.stopped_since,

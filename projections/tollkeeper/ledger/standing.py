@@ -40,7 +40,14 @@ from tollkeeper.ledger.notifications import (
     subject_of_stop,
 )
 from tollkeeper.ledger.rows import CapRow, CreditRow, StopRow
-from tollkeeper.ledger.thresholds import CapInForce, CapKey, cap_in_force, is_low, reached_now
+from tollkeeper.ledger.thresholds import (
+    CAP_SCOPES,
+    CapInForce,
+    CapKey,
+    cap_in_force,
+    is_low,
+    reached_now,
+)
 from tollkeeper.ledger.view import ALL_MEMBERS, Fact, OrganizationTotals
 from tollkeeper.money.periods import period_at
 
@@ -147,7 +154,7 @@ class Standing:
         """A cap with another amount is armed anew: what is spent may have reached its thresholds."""
         members = self._members_of(event, period_start)
         before = {member: self._cap(member) for member in members}
-        self.totals.has_caps = 1
+        self.totals.cap_scopes |= CAP_SCOPES[event.scope]
         row = CapRow(
             self.organization,
             event.scope,

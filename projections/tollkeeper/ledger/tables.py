@@ -96,7 +96,7 @@ organization = projection(
     # What notifications rest on, see `fold_notifying`.
     Column("cap_percents", Text, nullable=False),  # rising, with spaces
     Column("credits_low_percent", Int64, nullable=False),
-    Column("has_caps", Int64, nullable=False),  # 1: a cap was ever set
+    Column("cap_scopes", Int64, nullable=False),  # thresholds.CAP_SCOPES, added up
     Column("last_purchase_nanos", Int64, nullable=False),  # that wasn't voided
     Column("credits_version", Int64, nullable=False),  # how often credits were bought or voided
     Column("stopped_since", Int64, nullable=False),  # first period with a cap's open stop, or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -13,6 +14,11 @@ CapKey = tuple[str, str, str]
 """(organization, scope, member)."""
 
 
+CAP_SCOPES = {"organization": 1, "member_default": 2, "member": 4}
+"""The scopes for which an organization ever set a cap, as bits: the others needn't be looked up."""
+ALL_SCOPES = sum(CAP_SCOPES.values())
+
+
 class CapInForce(msgspec.Struct, frozen=True):
     """What a scope may spend in a period; `version` grows whenever another setting comes into force."""
 
@@ -20,12 +26,15 @@ class CapInForce(msgspec.Struct, frozen=True):
     version: int
 
 
-def cap_keys(organization: str, member: str) -> Iterator[CapKey]:
+def cap_keys(organization: str, member: str, scopes: int = ALL_SCOPES) -> Iterator[CapKey]:
     """The settings that decide about the organization (ALL_MEMBERS) or a member, the first one first."""
     if member == ALL_MEMBERS:
-        yield organization, "organization", ""
-    else:
+        if scopes & CAP_SCOPES["organization"]:
+            yield organization, "organization", ""
+        return
+    if scopes & CAP_SCOPES["member"]:
         yield organization, "member", member
+    if scopes & CAP_SCOPES["member_default"]:
         yield organization, "member_default", ""
 
 
@@ -44,6 +53,12 @@ def cap_in_force(
     return None
 
 
+@lru_cache(maxsize=1024)
+def percents_of(text: str) -> tuple[int, ...]:
+    """The rising thresholds of a row of the table `organization`: `75 90 100`."""
+    return tuple(map(int, text.split()))
+
+
 def is_reached(percent: int, cap_nanos: int, spent_nanos: int) -> bool:
     """Whether that share of the cap is spent; of a cap of zero, once anything is."""
     return spent_nanos > 0 and spent_nanos * 100 >= percent * cap_nanos
@@ -52,10 +67,10 @@ def is_reached(percent: int, cap_nanos: int, spent_nanos: int) -> bool:
 def reached_now(percents: str, cap_nanos: int, before: int, after: int) -> list[int]:
     """The thresholds that lie between two sums: not reached with the first, reached with the second.
 
-    `percents` rise, as a row of the table `organization` has them: `75 90 100`.
+    `percents` as a row of the table `organization` has them.
     """
-    found = []
-    for percent in map(int, percents.split()):
+    found: list[int] = []
+    for percent in percents_of(percents):
         if not is_reached(percent, cap_nanos, after):
             break
         if not is_reached(percent, cap_nanos, before):

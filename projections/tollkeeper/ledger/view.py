@@ -74,7 +74,7 @@ class OrganizationTotals:
     # What notifications need to know of it; kept by `fold_notifying`.
     cap_percents: str = DEFAULT_PERCENTS
     credits_low_percent: int = DEFAULT_CREDITS_LOW_PERCENT
-    has_caps: int = 0
+    cap_scopes: int = 0
     last_purchase_nanos: int = 0
     credits_version: int = 0
     stopped_since: int = 0

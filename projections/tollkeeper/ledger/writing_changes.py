@@ -188,7 +188,7 @@ def _organization_row(totals: OrganizationTotals) -> dict[str, object]:
         "used_nanos": totals.used_nanos,
         "cap_percents": totals.cap_percents,
         "credits_low_percent": totals.credits_low_percent,
-        "has_caps": totals.has_caps,
+        "cap_scopes": totals.cap_scopes,
         "last_purchase_nanos": totals.last_purchase_nanos,
         "credits_version": totals.credits_version,
         "stopped_since": totals.stopped_since,

@@ -160,7 +160,7 @@ def _add_to_organization() -> None:
     for column in (
         sa.Column("cap_percents", TEXT, nullable=False, server_default="75 90 100"),
         sa.Column("credits_low_percent", INT64, nullable=False, server_default="10"),
-        sa.Column("has_caps", INT64, nullable=False, server_default="0"),
+        sa.Column("cap_scopes", INT64, nullable=False, server_default="0"),
         sa.Column("last_purchase_nanos", INT64, nullable=False, server_default="0"),
         sa.Column("credits_version", INT64, nullable=False, server_default="0"),
         sa.Column("stopped_since", INT64, nullable=False, server_default="0"),
@@ -172,7 +172,9 @@ def _add_to_organization() -> None:
     of_cap, of_credit = of_it.format("cap"), of_it.format("credit")
     op.execute(
         "UPDATE organization SET "
-        f"has_caps = (SELECT count(*) FROM (SELECT 1 FROM cap WHERE {of_cap} LIMIT 1) AS found), "
+        "cap_scopes = coalesce((SELECT sum(bit) FROM (SELECT DISTINCT CASE scope "
+        "WHEN 'organization' THEN 1 WHEN 'member_default' THEN 2 ELSE 4 END AS bit "
+        f"FROM cap WHERE {of_cap}) AS scopes), 0), "
         f"credits_version = (SELECT count(*) + count(voided_at) FROM credit WHERE {of_credit}), "
         "last_purchase_nanos = coalesce((SELECT credit_nanos FROM credit "
         f"WHERE {of_credit} AND voided_at IS NULL ORDER BY log_offset DESC LIMIT 1), 0)"
