@@ -27,8 +27,11 @@ TURN = Turn(
 )
 
 
-@every_way
-@pytest.mark.parametrize("piece_bytes", [None, 3])
+@pytest.mark.parametrize(
+    ("way", "piece_bytes"),
+    [*((way, None) for way in WAYS), *((way, 3) for way in of(is_stream=True))],
+    ids=lambda one: getattr(one, "name", None),
+)
 def test_the_call_site_gets_what_it_gets_without_the_gate(
     way: Way, api: StandIn, piece_bytes: int | None
 ) -> None:

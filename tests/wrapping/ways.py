@@ -15,14 +15,15 @@ import msgspec
 FAMILIES = ("anthropic-0", "anthropic-1", "openai-0", "openai-1")
 """Each library's resources that make model calls: messages and beta.messages, chat and responses."""
 MODEL = "claude-sonnet-5"
+PROMPT = "Who? " * 100
 ASKED: dict[str, Any] = {
     "model": MODEL,
     "max_tokens": 1_000,
-    "messages": [{"role": "user", "content": "Who?"}],
+    "messages": [{"role": "user", "content": PROMPT}],
 }
 CHAT: dict[str, Any] = {**ASKED, "max_completion_tokens": 1_000}
 del CHAT["max_tokens"]
-RESPONSE: dict[str, Any] = {"model": MODEL, "max_output_tokens": 1_000, "input": "Who?"}
+RESPONSE: dict[str, Any] = {"model": MODEL, "max_output_tokens": 1_000, "input": PROMPT}
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
