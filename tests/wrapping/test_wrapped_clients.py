@@ -197,6 +197,38 @@ def test_a_call_site_s_own_stream_options_stay(
     assert [usage.usage_source for usage in gate.usages] == ["reported"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered", "recorded"),
+    [
+        (MODEL, f"{MODEL}-20260131", MODEL),
+        (MODEL, f"{MODEL}-2026-01-31", MODEL),
+        (MODEL, "claude-opus-5", "claude-opus-5"),
+        (MODEL, f"{MODEL}-5", f"{MODEL}-5"),
+        ("our-deployment", "our-deployment", MODEL),
+        ("our-deployment", f"{MODEL}-2026-01-31", MODEL),
+        ("our-deployment", "claude-opus-5", "claude-opus-5"),
+    ],
+)
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_usage_has_the_model_s_name_on_the_rate_card(
+    gate: FakeGate,
+    api: StandIn,
+    gpt: openai.OpenAI,
+    asked: str,
+    answered: str,
+    recorded: str,
+    is_stream: bool,
+) -> None:
+    """By the name of the dated snapshot, which providers answer with, it would have no price."""
+    api.will(openai_api.answers(Turn(model=answered)))
+    wrapped = gate.wrap(gpt, default=ANN, settings=WrapSettings(models={"our-deployment": MODEL}))
+    answer: Any = wrapped.responses.create(model=asked, input="hi", stream=is_stream)
+    if is_stream:
+        list(answer)
+    assert [usage.model for usage in gate.usages] == [recorded]
+    assert api.asked[0].body["model"] == asked
+
+
 def test_extra_body_counts_for_the_hold(
     gate: FakeGate, api: StandIn, claude: anthropic.Anthropic
 ) -> None:

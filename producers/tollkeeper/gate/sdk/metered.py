@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TypeVar, Unpack, overload
@@ -64,7 +64,8 @@ def metered(
 class AnyCall(ABC):
     """What calls in threads and in asyncio have in common.
 
-    `likely` is what is charged where nobody counted, where that isn't what is held for.
+    `likely` is what is charged where nobody counted, where that isn't what is held for; `names` says
+    what the rate card calls a model that its provider calls otherwise.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class AnyCall(ABC):
         asked: Ask,
         slice_tokens: int | None,
         likely: Expected | None = None,
+        names: Mapping[str, str] = {},
     ) -> None:
         self._asked, self._slices = sliced(asked, slice_tokens)
         expected = likely or asked.expected
-        self._record = CallRecord(asked, expected, gate.settings, gate.core.session.counters)
+        counters = gate.core.session.counters
+        self._record = CallRecord(asked, expected, gate.settings, counters, names)
         self._open_streams: list[tuple[object, StreamSeen]] = []
         self._is_over = False
 
@@ -137,8 +140,9 @@ class MeteredCall(AnyCall):
         asked: Ask,
         slice_tokens: int | None,
         likely: Expected | None = None,
+        names: Mapping[str, str] = {},
     ) -> None:
-        super().__init__(gate, asked, slice_tokens, likely)
+        super().__init__(gate, asked, slice_tokens, likely, names)
         self._gate = gate
         self._hold: Hold | None = None
 
@@ -217,8 +221,9 @@ class AsyncMeteredCall(AnyCall):
         asked: Ask,
         slice_tokens: int | None,
         likely: Expected | None = None,
+        names: Mapping[str, str] = {},
     ) -> None:
-        super().__init__(gate, asked, slice_tokens, likely)
+        super().__init__(gate, asked, slice_tokens, likely, names)
         self._gate = gate
         self._hold: AsyncHold | None = None
 

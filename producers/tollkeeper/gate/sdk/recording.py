@@ -7,7 +7,8 @@ when the provider did not begin to answer, or when the caller said so. Pure but 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -25,6 +26,8 @@ from tollkeeper.logline import LogLine, failure
 from tollkeeper.metering.adapters.provider import ProviderUsage
 from tollkeeper.metering.usage import Prepared, Usage, recorded
 from tollkeeper.rating.worst_case import Expected
+
+_DATE = re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$")
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +57,20 @@ class Slices(msgspec.Struct):
 
 
 class CallRecord:
-    """Of one call; `expected` is what was said of it, with all the output that it may write."""
+    """Of one call; `expected` is what was said of it, with all the output that it may write.
+
+    `names` says what the rate card calls a model that its provider calls otherwise.
+    """
 
     def __init__(
-        self, asked: Ask, expected: Expected, settings: GateSettings, counters: Counters
+        self,
+        asked: Ask,
+        expected: Expected,
+        settings: GateSettings,
+        counters: Counters,
+        names: Mapping[str, str] = {},
     ) -> None:
+        self._names = names
         self._asked = asked
         self._expected = expected
         self._settings = settings
@@ -131,7 +143,8 @@ class CallRecord:
 
     def _as_usages(self, consumed: ProviderUsage, usage_source: str) -> list[Usage]:
         asked = self._asked
-        return consumed.as_usages(
+        model = name_on_card(consumed.model, self._names, asked=self._expected.model)
+        return msgspec.structs.replace(consumed, model=model).as_usages(
             organization=asked.organization,
             member=asked.member,
             surface=asked.surface,
@@ -162,6 +175,15 @@ class CallRecord:
                 cause=cause,
             )
         )
+
+
+def name_on_card(reported: str, names: Mapping[str, str], *, asked: str) -> str:
+    """The name by which a model has its price, by which its hold was priced as well.
+
+    Providers answer with the dated snapshot of the model that was asked: `m-20260131`, `m-2026-01-31`.
+    """
+    name = names.get(reported, reported)
+    return asked if _DATE.sub("", name) == asked else name
 
 
 def sliced(asked: Ask, slice_tokens: int | None) -> tuple[Ask, Slices | None]:

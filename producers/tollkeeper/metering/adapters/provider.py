@@ -112,7 +112,9 @@ class ProviderUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 def field(source: object, name: str) -> object:
     """A field of a dict or a model; None when it is absent."""
-    if type(source) is dict or isinstance(source, Mapping):  # the first tells in a tenth of the time
+    if type(source) is dict or isinstance(
+        source, Mapping
+    ):  # the first tells in a tenth of the time
         return source.get(name)
     return getattr(source, name, None)
 

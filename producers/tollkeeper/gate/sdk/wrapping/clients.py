@@ -93,12 +93,14 @@ def _bound(gate: Gate | AsyncGate, client: Any, rules: Rules) -> Any:
 
 
 def _held(gate: Gate, request: Callable[..., Any], rules: Rules) -> Callable[..., Any]:
+    names = rules.settings.models
+
     @wraps(request)
     def held(cast_to: Any, options: Any, **kwargs: Any) -> Any:
         planned = plan(options, rules)
         if planned is None:
             return request(cast_to, options, **kwargs)
-        call = MeteredCall(gate, planned.asked, None, likely=planned.likely)
+        call = MeteredCall(gate, planned.asked, None, likely=planned.likely, names=names)
         call.__enter__()
         try:
             answer = request(cast_to, planned.options, **kwargs)
@@ -119,12 +121,14 @@ def _held(gate: Gate, request: Callable[..., Any], rules: Rules) -> Callable[...
 def _async_held(
     gate: AsyncGate, request: Callable[..., Awaitable[Any]], rules: Rules
 ) -> Callable[..., Awaitable[Any]]:
+    names = rules.settings.models
+
     @wraps(request)
     async def held(cast_to: Any, options: Any, **kwargs: Any) -> Any:
         planned = plan(options, rules)
         if planned is None:
             return await request(cast_to, options, **kwargs)
-        call = AsyncMeteredCall(gate, planned.asked, None, likely=planned.likely)
+        call = AsyncMeteredCall(gate, planned.asked, None, likely=planned.likely, names=names)
         await call.__aenter__()
         try:
             answer = await request(cast_to, planned.options, **kwargs)

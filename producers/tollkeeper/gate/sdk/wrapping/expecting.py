@@ -28,7 +28,11 @@ def expected_of(api: Api, body: Mapping[str, Any], settings: WrapSettings) -> tu
     """
     expected = _messages(body, settings) if api is Api.MESSAGES else _openai(api, body, settings)
     further = _further_models(body, expected.model) if api is Api.MESSAGES else []
-    return expected, *(msgspec.structs.replace(expected, model=model) for model in further)
+    every = (expected, *(msgspec.structs.replace(expected, model=model) for model in further))
+    names = settings.models
+    return tuple(
+        msgspec.structs.replace(one, model=names.get(one.model, one.model)) for one in every
+    )
 
 
 def _messages(body: Mapping[str, Any], settings: WrapSettings) -> Expected:

@@ -30,6 +30,11 @@ class WrapSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What one use of a provider's own tool, a web search for example, adds to the prompt."""
     tool_uses: int = 5
     """How often the provider's own tools are used in a call that sets no maximum."""
+    models: dict[str, str] = {}
+    """What the rate card calls a model that this client or its provider calls otherwise.
+
+    Needed for names of a deployment and for those of other clouds; the date of a snapshot isn't.
+    """
     asks_stream_usage: bool = True
     """Whether a chat completion's stream is asked for its usage where the call site didn't.
 
@@ -40,5 +45,7 @@ class WrapSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if name != "asks_stream_usage" and (type(value) is not int or value < 1):
+            if name not in ("models", "asks_stream_usage") and (
+                type(value) is not int or value < 1
+            ):
                 raise Misuse(f"{name} must be a whole number of at least 1")
