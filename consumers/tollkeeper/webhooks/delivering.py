@@ -126,7 +126,9 @@ class Deliverer:
 
     def _claim(self, endpoint_id: str, now: int) -> _Claimed | Delivered | None:
         columns = delivery.c
-        with writing(self._engine) as connection:
+        with reading(
+            self._engine
+        ) as connection:  # most rounds find nothing and should block nobody
             row = connection.execute(
                 select(
                     notification,
@@ -143,12 +145,13 @@ class Deliverer:
                 .order_by(columns.due_at, columns.notification_id)
                 .limit(1)
             ).one_or_none()
-            if row is None:
-                return None
-            told = told_of_row(row._mapping)
-            claimed = _Claimed(told, endpoint_id, row.url, row.secret, row.attempts + 1)
-            ended = _ended(row.attempts, row.created_at, now)
-            going = {"attempts": row.attempts + 1, "due_at": now + CLAIM_MICROS}
+        if row is None:
+            return None
+        told = told_of_row(row._mapping)
+        claimed = _Claimed(told, endpoint_id, row.url, row.secret, row.attempts + 1)
+        ended = _ended(row.attempts, row.created_at, now)
+        going = {"attempts": row.attempts + 1, "due_at": now + CLAIM_MICROS}
+        with writing(self._engine) as connection:
             taken = connection.execute(
                 update(delivery)
                 .where(
