@@ -34,8 +34,8 @@ class Consumer:
         self.functions.run(encoding.open_epoch(1))
         now = self.functions.run(encoding.read_epoch()).now
         self.functions.run(encoding.renew(1, here, asked_at=now, lease_micros=LONG_MICROS))
-        self.functions.run(encoding.publish(1, "prices", 1, [_prices(now)]))
-        self.functions.run(encoding.warm("acme", _snapshot(now)))
+        self.functions.run(encoding.publish(1, "prices", 1, [prices_word(now)]))
+        self.functions.run(encoding.warm("acme", snapshot_at(now)))
 
     def until_ready(self, core: Core) -> None:
         """List the emitters that the log tells of, until this one may hold."""
@@ -75,7 +75,8 @@ class Consumer:
         self.functions.close()
 
 
-def _prices(now: int) -> str:
+def prices_word(now: int) -> str:
+    """The prices as they are published."""
     event = PricesPublished(
         publication_id="p-1",
         effective_from=now - LONG_MICROS,
@@ -89,7 +90,8 @@ def _prices(now: int) -> str:
     return base64.b64encode(encode(event)).decode()
 
 
-def _snapshot(now: int) -> Snapshot:
+def snapshot_at(now: int) -> Snapshot:
+    """Caps of 500 and 300 micro-USD, 1,000 of credits, nothing spent."""
     return Snapshot(
         epoch=1,
         phase="open",

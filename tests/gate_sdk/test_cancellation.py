@@ -194,3 +194,25 @@ def test_the_stories_cross_every_place_where_the_sdk_waits() -> None:
     for story in STORIES:
         told, _ = tell(story, None)
         assert {"note", "hold"} <= set(told.gate.world.functions.calls)
+
+
+def test_usage_that_was_handed_in_is_recorded_although_its_task_is_cancelled() -> None:
+    """Without waiting for the next round, in which this process may not live any more."""
+
+    async def telling() -> Told:
+        told = Told()
+        call = asyncio.create_task(a_metered_answer(told))
+        while not told.was_reported:
+            await asyncio.sleep(0)
+        while told.gate.stats().owed_usages == 0:
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        for _ in range(5):
+            await asyncio.sleep(0)  # the disk confirms
+        return told
+
+    told = asyncio.run(telling())
+    assert len(told.gate.usages) == 1
+    assert told.gate.stats().usage_not_accepted == 0

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate.async_functions import AsyncGateFunctions, connect_async
@@ -71,7 +71,7 @@ class AsyncGate:
     @classmethod
     def open(
         cls, environ: Mapping[str, str] = os.environ, *, settings: GateSettings | None = None
-    ) -> AsyncGate:
+    ) -> Self:
         """The gate as the environment names it; see `Gate.open`. It may wait for Valkey to start."""
         return cls(
             open_emitter(environ), redis_url(load_redis_settings(environ)), settings=settings
@@ -137,7 +137,7 @@ class AsyncGate:
     def _follow(self, library: str) -> bool:
         return self._async_functions.follow(library) and self._functions.follow(library)
 
-    async def __aenter__(self) -> AsyncGate:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from types import TracebackType
-from typing import NotRequired, Required, TypedDict, TypeVar, Unpack
+from typing import NotRequired, Required, Self, TypedDict, TypeVar, Unpack
 
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate.functions import GateFunctions, connect
@@ -89,7 +89,7 @@ class Gate:
     @classmethod
     def open(
         cls, environ: Mapping[str, str] = os.environ, *, settings: GateSettings | None = None
-    ) -> Gate:
+    ) -> Self:
         """The gate as TOLLKEEPER_HOME, TOLLKEEPER_LOG and TOLLKEEPER_REDIS name it; close it at the end.
 
         Without the last two it is embedded, and a Valkey is started unless one runs for this home.
@@ -160,7 +160,7 @@ class Gate:
         """
         return self._core.close(timeout_s or self.settings.close_timeout_s)
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
