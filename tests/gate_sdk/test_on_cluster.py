@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate.test_cluster import meet, members_of
+from gate.clusters import meet, members_of
 from gate_sdk.live import LONG_MICROS, prices_word, snapshot_at
 from metering.fake_log import MemoryLog
 from services.finding import skip_or_fail
