@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from app.commands import ACME, CommandLine
-from support.homes import copied, emit, fold, handle, opened_app
+from support.homes import copied, emit, end_gate, fold, handle, opened_app
 
 from tollkeeper.organizations.commands import BuyCredits, OpenOrganization
 
@@ -14,9 +15,10 @@ from tollkeeper.organizations.commands import BuyCredits, OpenOrganization
 @pytest.fixture
 def tk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    """The command line on a home that doesn't exist yet."""
-    return CommandLine(tmp_path / "home", monkeypatch, capsys)
+) -> Iterator[CommandLine]:
+    """The command line on a home that doesn't exist yet; its gate, if it gets one, is ended."""
+    yield CommandLine(tmp_path / "home", monkeypatch, capsys)
+    end_gate(tmp_path / "home")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
 from tollkeeper.events.ids import now_micros
 from tollkeeper.failpoints import VARIABLE
+from tollkeeper.gate.embedded import stop_embedded_gate
 from tollkeeper.ledger.generations import live_generation
 from tollkeeper.ledger.tables import charge
 from tollkeeper.metering.usage import Usage
@@ -73,6 +74,12 @@ def emit(app: App, usages: Iterable[Usage]) -> None:
 def fold(app: App) -> CaughtUp:
     """Fold up to the log's end."""
     return catch_up(app, threading.Event(), progress=lambda _records: None)
+
+
+def end_gate(home: Path) -> None:
+    """End a home's embedded gate, which would outlive the test; a home without one is left alone."""
+    if (home / "gate").exists():
+        stop_embedded_gate(home)
 
 
 def charged(app: App) -> int:

@@ -100,6 +100,9 @@ class Pipeline:
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
         self._reader.close()
+        with suppress(StoreUnavailable):  # the next owner tells the gate some of it again
+            if applied := self._follower.applied():
+                self._ledger.note_applied(self._generation, applied)
         with suppress(LogUnavailable):  # only lag tools would miss it
             if self._uncommitted:
                 self._consumer.commit(self._uncommitted)

@@ -112,6 +112,14 @@ class Ledger(Protocol):
         """The live generation and how far it has folded, of one instant."""
         ...
 
+    def note_applied(self, generation: int, applied: Mapping[int, int]) -> None:
+        """How far the gate has what was folded, as a next offset of each partition.
+
+        Rounds write that by themselves: this is for who folds no further, so that the next owner
+        doesn't take the last round for one that the gate was never told of.
+        """
+        ...
+
     def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
         """See `ledger.barrier`: keep commands waiting where this ledger was set back."""
         ...

@@ -104,6 +104,22 @@ class SqlLedger:
             number = live_generation(connection)
             return number, positions(connection, number)
 
+    def note_applied(self, generation: int, applied: Mapping[int, int]) -> None:
+        """How far the gate has what was folded: never beyond the fold, and never back."""
+        offsets = consumer_offset.c
+        with writing(self.engine) as connection:
+            for partition, offset in sorted(applied.items()):
+                connection.execute(
+                    update(consumer_offset)
+                    .where(
+                        offsets.generation == generation,
+                        offsets.log_partition == partition,
+                        offsets.next_offset >= offset,
+                        func.coalesce(offsets.applied_offset, -1) < offset,
+                    )
+                    .values(applied_offset=offset)
+                )
+
     def raise_barriers(self, log: Log, group: str) -> dict[int, int]:
         """Keep commands waiting where this ledger was set back; see `ledger.barrier`."""
         return barrier.raise_barriers(self.engine, log, group)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tollkeeper.app.cli.common import json_option, open_app
 from tollkeeper.app.cli.durations import duration_s
+from tollkeeper.app.cli.exit_codes import AWAY
 from tollkeeper.app.cli.gate_policy import policy
 from tollkeeper.app.cli.output import out
 from tollkeeper.app.gate_looking import (
@@ -87,6 +88,8 @@ def watch(organizations: tuple[str, ...], how_long: str | None, every: str, as_j
         else:
             for moment in moments:
                 out().print(_shown(moment))
+    if moment.away is not None:
+        raise SystemExit(AWAY)
 
 
 def _moments(
