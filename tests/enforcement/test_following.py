@@ -285,3 +285,16 @@ def test_a_crash_at_any_call_leaves_redis_and_sql_to_agree(world: World, is_afte
         if not has_crashed:
             break
     assert 10 < number < 99, "a crash at each call, and one round without"
+
+
+def test_a_consumer_that_leaves_in_order_hands_over_what_redis_has(world: World) -> None:
+    """Else the next one would take the last round for one that was never told."""
+    world.open().start_emitter()
+    world.held(USD)
+    world.use()
+    world.consumer.fold()
+    world.consumer.pipeline.close()
+    world.consumer = Consumer(world)
+    world.consumer.fold()
+    assert world.consumer.enforcement.applier.behind() == []
+    assert world.is_known()

@@ -103,7 +103,7 @@ class Consumer:
 
     def close(self) -> None:
         """As after a crash: nothing is told to anybody."""
-        self.pipeline.close()
+        self.pipeline.leave()
 
 
 class World:

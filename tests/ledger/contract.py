@@ -173,6 +173,19 @@ class LedgerContract(ABC):
             assert transaction.positions(GENERATION)[0].next_offset == 0
             assert transaction.insert_charges(GENERATION, [charge_row("e-1", 0)]) == {}
 
+    def test_how_far_the_gate_is_goes_neither_beyond_the_fold_nor_back(
+        self, ledger: SqlLedger
+    ) -> None:
+        with ledger.transaction() as transaction:
+            assert transaction.advance(GENERATION, [move(0, 7), move(0, 3, partition=1)])
+        for told in ({0: 5, 1: 3}, {0: 4}, {0: 8}, {2: 1}):
+            ledger.note_applied(GENERATION, told)
+            _, positions = ledger.live_positions()
+            assert (positions[0].applied_offset, positions[1].applied_offset) == (5, 3)
+        ledger.note_applied(GENERATION + 1, {0: 7})
+        ledger.note_applied(GENERATION, {0: 7})
+        assert ledger.live_positions()[1][0].applied_offset == 7
+
     def test_new_charges_are_stored_as_they_are(self, ledger: SqlLedger) -> None:
         row = charge_row("e-1", 4, request_id="r", hold_id="h", released_offset=9)
         with ledger.transaction() as transaction:
