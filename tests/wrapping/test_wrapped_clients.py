@@ -112,6 +112,10 @@ def test_a_default_identity_may_be_given(
         (lambda gate, claude: gate.wrap(claude, allow="/embeddings"), "must be paths"),
         (lambda gate, claude: AsyncFakeGate().wrap(claude), "Anthropic needs a Gate"),
         (
+            lambda gate, claude: gate.wrap(anthropic.AnthropicBedrock(aws_region="r", api_key="k")),
+            "frames of AWS",
+        ),
+        (
             lambda gate, claude: gate.wrap(anthropic.AsyncAnthropic(api_key="k")),
             "AsyncAnthropic needs an AsyncGate",
         ),

@@ -26,6 +26,7 @@ from tollkeeper.gate.sdk.wrapping.sockets import PATH, copying, without_sockets
 
 C = TypeVar("C")
 FAMILIES = ("anthropic", "openai")
+_FRAMED = frozenset({"AnthropicBedrock", "AsyncAnthropicBedrock"})
 _MARK = "_tollkeeper_rules"
 
 
@@ -66,6 +67,11 @@ def _recognised(client: object) -> tuple[str, bool]:
         raise Misuse(
             f"gate.wrap takes a client of {' or '.join(FAMILIES)}, not {type(client).__name__}: "
             "use `metered` around the calls of others"
+        )
+    if not _FRAMED.isdisjoint(kind.__name__ for kind in type(client).__mro__):
+        raise Misuse(
+            f"gate.wrap doesn't take {type(client).__name__}: its streams come in frames of AWS, "
+            "which aren't understood; take AnthropicBedrockMantle, or use `metered` around the calls"
         )
     return families[0], inspect.iscoroutinefunction(request)
 
