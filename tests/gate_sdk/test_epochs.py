@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import pytest
 from gate.servers import Server, renew
 from gate.world import LEASE_MICROS
@@ -212,6 +214,25 @@ def test_an_emitter_that_was_replaced_still_answers_for_its_holds(desk: Desk) ->
     hold.settle(usage(desk))
     desk.fold_emitters(2)
     assert "EmitterRetired" in {type(one).__name__ for one in desk.logged()}
+
+
+def test_holds_are_answered_for_while_the_process_has_no_emitter(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was retired at one primary, or its disk fails: those before it may have holds elsewhere."""
+    hold = desk.hold()
+    session = desk.gate.core.session
+    session.recorder.begin_anew(desk.me)
+    session.emitter = None
+    begin_epoch(desk, 2)
+    monkeypatch.setattr(session.recorder, "identity", Future)
+    desk.tick()
+    assert session.emitter is None
+    assert held_in(desk, 2) == {hold.hold_id: 10}
+    monkeypatch.undo()
+    desk.tick()
+    desk.tick()
+    hold.settle(usage(desk))
 
 
 def test_notes_that_redis_lost_are_made_again(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -102,6 +103,12 @@ def test_r24_every_reason_at_once_in_data_and_in_words() -> None:
     names = [one.reason for one in refused.value.reasons]
     assert names == ["member", "organization_cap", "member_cap", "credits"]
     assert str(refused.value).count(";") >= 3
+
+
+def test_it_travels_between_processes() -> None:
+    refused = unavailable("acme", "it is away", requested_micros=7)
+    copied = pickle.loads(pickle.dumps(refused))
+    assert (copied.reasons, str(copied)) == (refused.reasons, str(refused))
 
 
 def test_it_suggests_402_which_no_client_retries_by_itself() -> None:

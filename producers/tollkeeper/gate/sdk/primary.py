@@ -37,13 +37,17 @@ class Primary:
         if isinstance(answer, a.NoEpoch):
             self._set_trouble("no consumer has begun an epoch", asked_at)
             return
-        self.epoch = max(self.epoch, answer.epoch)
+        self.see_epoch(answer.epoch)
         if self._noted_for != (emitter, self.epoch):
             # Another set: what was noted meanwhile for the epoch before goes into the old one.
             self._noted_for, self.noted = (emitter, self.epoch), set()
         self.prices_version = answer.prices_version
         self.policies_version = answer.policies_version
         self._set_trouble(_trouble(answer), asked_at)
+
+    def see_epoch(self, epoch: int) -> None:
+        """From here on no grant of an older one is taken."""
+        self.epoch = max(self.epoch, epoch)
 
     def distrust(self, cause: str, *, now: float) -> None:
         """It has answered, and isn't the one to be asked."""

@@ -57,6 +57,9 @@ class Refused(TollkeeperError):
         super().__init__("; ".join(reason.message for reason in reasons))
         self.reasons = reasons
 
+    def __reduce__(self) -> tuple[type[Refused], tuple[tuple[RefusalReason, ...]]]:
+        return Refused, (self.reasons,)
+
     @property
     def is_unavailable(self) -> bool:
         """Whether the gate didn't know, rather than said no."""

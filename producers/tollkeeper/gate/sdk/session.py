@@ -174,7 +174,7 @@ class Session:
     def leave_parent(self) -> None:
         """In a forked child: holds, locks, epochs and the emitter are the parent's."""
         self.book.forget_all()
-        self.counters = Counters()
+        self.counters.leave_parent()
         self.abandoned.clear()
         self.emitter = None
         self.started_at = None

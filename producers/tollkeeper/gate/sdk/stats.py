@@ -71,6 +71,11 @@ class Counters:
         with self._lock:
             self._counts[name] += count
 
+    def leave_parent(self) -> None:
+        """In a forked child: begin at zero. The lock may be held by a thread that isn't here."""
+        self._lock = threading.Lock()
+        self._counts = Counter()
+
     def all(self) -> dict[str, int]:
         """All counts so far."""
         with self._lock:

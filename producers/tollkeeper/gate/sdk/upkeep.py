@@ -99,10 +99,9 @@ class Upkeep:
     def _follow(self, primary: Primary) -> None:
         """Be seen there, also as the emitters before this one that have open holds."""
         session = self._session
-        if session.emitter is None:
-            return
-        former = session.book.emitters() - self._retired - {session.emitter}
-        for emitter in (session.emitter, *sorted(former)):
+        current = () if session.emitter is None else (session.emitter,)
+        former = session.book.emitters() - self._retired - {*current}
+        for emitter in (*current, *sorted(former)):
             asked_at = session.monotonic()
             try:
                 answer = session.functions.run(encoding.touch(emitter, tag=primary.tag))
@@ -130,11 +129,11 @@ class Upkeep:
                 session.published.read(session.functions, answer, tag=primary.tag)
         if isinstance(answer, a.NoEpoch):
             return
+        with session.book.lock:
+            primary.see_epoch(answer.epoch)
         if answer.standing == "retired":
             self._begin_anew(emitter)
-        elif answer.epoch != primary.epoch:
-            session.wake()  # it changed between two questions: first every grant has to see that
-        elif answer.phase == "recovering" and answer.standing == "started":
+        elif answer.epoch == primary.epoch and _owes_answer(answer):
             self._answer_recovering(primary, emitter, answer.epoch)
 
     def _begin_anew(self, emitter: str) -> None:
@@ -229,3 +228,7 @@ class Upkeep:
     def _failed(self, event: str, error: TollkeeperError) -> None:
         self._session.counters.add("ticks_failed")
         logger.warning(LogLine(event, **failure(error)))
+
+
+def _owes_answer(answer: a.Touched) -> bool:
+    return answer.phase == "recovering" and answer.standing == "started"
