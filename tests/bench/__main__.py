@@ -15,6 +15,7 @@ from bench import (
     bench_history,
     bench_latency,
     bench_memory,
+    bench_metered,
     bench_pipeline,
     bench_sending,
     bench_services,
@@ -31,6 +32,7 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "sending": (bench_sending.run, 100_000),
     "latency": (bench_latency.run, 300),
     "memory": (bench_memory.run, 200_000),
+    "metered": (bench_metered.run, 2_000),
 }
 LONG: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "history": (bench_history.run, 300_000),

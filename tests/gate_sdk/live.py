@@ -23,9 +23,9 @@ LONG_MICROS = 3_600_000_000
 
 
 class Consumer:
-    """Epoch 1 of a new server, open; `acme` is warm, with caps of 500 and 300 micro-USD."""
+    """Epoch 1 of a new server, open; `acme` is warm, with caps of 500 and 300 micro-USD unless told."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, caps: tuple[int, int] = (500, 300)) -> None:
         self.log = MemoryLog()
         self.functions = GateFunctions(connect(address))
         self.functions.load()
@@ -35,7 +35,7 @@ class Consumer:
         now = self.functions.run(encoding.read_epoch()).now
         self.functions.run(encoding.renew(1, here, asked_at=now, lease_micros=LONG_MICROS))
         self.functions.run(encoding.publish(1, "prices", 1, [prices_word(now)]))
-        self.functions.run(encoding.warm("acme", snapshot_at(now)))
+        self.functions.run(encoding.warm("acme", snapshot_at(now, caps=caps)))
 
     def until_ready(self, core: Core) -> None:
         """List the emitters that the log tells of, until this one may hold."""
@@ -90,8 +90,8 @@ def prices_word(now: int) -> str:
     return base64.b64encode(encode(event)).decode()
 
 
-def snapshot_at(now: int) -> Snapshot:
-    """Caps of 500 and 300 micro-USD, 1,000 of credits, nothing spent."""
+def snapshot_at(now: int, *, caps: tuple[int, int] = (500, 300)) -> Snapshot:
+    """Caps of the organization and of a member, as much again of credits, nothing spent."""
     return Snapshot(
         epoch=1,
         phase="open",
@@ -101,9 +101,9 @@ def snapshot_at(now: int) -> Snapshot:
         funding="prepaid",
         seats="every_member",
         levels=("organization", "member"),
-        caps=(Cap("organization", 500), Cap("member", 300)),
+        caps=(Cap("organization", caps[0]), Cap("member", caps[1])),
         spent=(),
         used_micros=0,
-        purchased_micros=1_000,
+        purchased_micros=2 * caps[0],
         members=("ann", "bob"),
     )
