@@ -8,6 +8,7 @@ import pytest
 
 from tollkeeper.app import demo
 from tollkeeper.errors import InvalidInput
+from tollkeeper.gate.embedded import running_gate
 
 
 @pytest.fixture
@@ -28,8 +29,24 @@ def test_the_demo_charges_each_event_once_and_proves_it(
     assert shown.count("charged 3000, duplicates 500, dead_letters 200") == 2
     assert shown.count("this was done before; nothing new") == 2
     assert shown.count("charged 200, duplicates 0, dead_letters 0") == 2
-    assert shown.count("3200 charged events") == 2
+    assert shown.count("3201 charged events") == 2
     assert shown.count("the replay agrees with the live ledger in every row") == 2
+
+
+def test_the_demo_shows_who_stops_whom_and_who_opens_the_way(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo.main()
+    shown = capsys.readouterr()
+    refusals = [line for line in shown.err.splitlines() if line.startswith("refused")]
+    assert [line.split(":")[1].split(" is ")[0].split(" has ")[0].strip() for line in refusals] == [
+        "the cap of member ann",
+        "the cap of organization studio",
+        "studio",
+    ]
+    assert shown.out.count("granted: ") == 3
+    assert "Redis and the ledger agree" in shown.out
+    assert running_gate(small) is None, "it leaves no server behind"
 
 
 def test_the_demo_empties_no_folder_of_others(small: Path) -> None:

@@ -1,4 +1,4 @@
-"""`make demo`: the main job from nothing, on the embedded default, with the commands that a user types.
+"""`make demo`: the main jobs from nothing, on the embedded default, with the commands that a user types.
 
 Everything lands in one folder that stays, so that every figure can be asked for again afterwards.
 """
@@ -10,15 +10,19 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from io import BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
 
 from tollkeeper.app.cli import cli
+from tollkeeper.app.cli.exit_codes import DONE, REFUSED
 from tollkeeper.app.cli.output import out, progress
+from tollkeeper.app.demo_gate import show_the_gate
 from tollkeeper.app.settings import load_settings
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.ids import now_micros
+from tollkeeper.gate.embedded import stop_embedded_gate
 from tollkeeper.metering.emitter import Emitter
 from tollkeeper.metering.usage import Usage
 from tollkeeper.money.instants import MICROS_PER_DAY
@@ -80,8 +84,11 @@ def main() -> None:
     run("dead-letters", "release", "--cause", "unpriced")
     run("consume", "--until-caught-up")
 
+    show_the_gate(run, say)
+
     say("Proof: fold the whole history again and compare every row")
     run("replay", "verify")
+    stop_embedded_gate(home)  # the next hold starts it again
 
     out().print(
         f"\nDone in {time.monotonic() - began:.0f} s. Ask on:\n"
@@ -98,6 +105,7 @@ def fresh_home(home: Path) -> Path:
             raise InvalidInput(
                 str(home), "exists and isn't a former demo's: move it away, then run it again"
             )
+        stop_embedded_gate(home.absolute())
         shutil.rmtree(home)
     home.mkdir(parents=True)
     (home / MARK).touch()
@@ -109,14 +117,24 @@ def say(text: str) -> None:
     out().print(f"\n{text}", style="bold cyan")
 
 
-def run(*arguments: str) -> None:
-    """Show a command as a user would type it, and carry it out; the demo ends if it fails."""
-    out().print(f"$ tollkeeper {' '.join(arguments)}", style="dim")
+def run(*arguments: str, refused: bool = False, stdin: str = "") -> None:
+    """Show a command as a user would type it, and carry it out; the demo ends if it fails.
+
+    With `refused` it has to be refused: then its exit code is 1.
+    """
+    given = f"echo '{stdin.strip()}' | " if stdin else ""
+    out().print(f"$ {given}tollkeeper {' '.join(arguments)}", style="dim")
+    code: object = 0
+    standard_input = sys.stdin
+    sys.stdin = TextIOWrapper(BytesIO(stdin.encode()))
     try:
         cli.main(list(arguments), standalone_mode=False)
     except SystemExit as ended:
-        if ended.code:
-            raise
+        code = ended.code or 0
+    finally:
+        sys.stdin = standard_input
+    if code != (REFUSED if refused else DONE):
+        raise SystemExit(f"this ended with {code}, and wasn't expected to")
 
 
 def open_organizations(load: SyntheticLoad) -> None:

@@ -25,8 +25,7 @@ from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.reports.documents import instant, money
 
 LAPSES = (
-    "no process keeps this hold: it isn't re-asserted when Redis is replaced, and goes when no command "
-    "of this home has asked the gate for 900 s; tollkeeper release frees it"
+    "no process keeps it: it goes when Redis is replaced, and 900 s after this home's last asking"
 )
 
 
