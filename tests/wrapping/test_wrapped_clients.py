@@ -20,8 +20,8 @@ from providers.turns import Turn
 from wrapping.ways import ASKED, CHAT, MODEL, RESPONSE
 
 from tollkeeper.errors import InvalidInput, Misuse
-from tollkeeper.gate.sdk import Identity, WrapSettings, acting_for
-from tollkeeper.testing import AsyncFakeGate, FakeGate
+from tollkeeper.gate.sdk import Identity, Refused, WrapSettings, acting_for
+from tollkeeper.testing import AsyncFakeGate, FakeGate, FakeWorld
 
 ANN = Identity(organization="acme", member="ann", surface="web")
 
@@ -368,3 +368,30 @@ def test_where_websockets_are_is_kept_for_copies(gate: FakeGate, gpt: openai.Ope
     assert vars(kept)["_tollkeeper_websocket_base_url"] == "ws://127.0.0.1:9"
     with pytest.raises(Misuse):
         _ = kept.websocket_base_url
+
+
+def test_a_policy_may_let_calls_through_and_they_are_charged(
+    api: StandIn, claude: anthropic.Anthropic
+) -> None:
+    gate = FakeGate(FakeWorld(cap_usd="0.000001", policy="observe"))
+    api.will(anthropic_api.answers())
+    gate.wrap(claude, default=ANN).messages.create(**ASKED)
+    [usage] = gate.usages
+    assert (usage.hold_id, usage.usage_source, usage.input_tokens) == (None, "reported", 100)
+
+
+def test_a_gate_that_is_away_refuses_and_says_so(
+    gate: FakeGate, api: StandIn, claude: anthropic.Anthropic
+) -> None:
+    gate.world.functions.is_away = True
+    with pytest.raises(Refused) as refused:
+        gate.wrap(claude, default=ANN).messages.create(**ASKED)
+    assert refused.value.is_unavailable and api.asked == []
+
+
+def test_a_model_without_a_price_is_refused(
+    gate: FakeGate, api: StandIn, gpt: openai.OpenAI
+) -> None:
+    with pytest.raises(Refused, match="no price for gpt-unheard-of"):
+        gate.wrap(gpt, default=ANN).responses.create(model="gpt-unheard-of", input="Who?")
+    assert api.asked == []
