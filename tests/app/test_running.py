@@ -49,7 +49,7 @@ def test_all_jobs_fold_what_arrives_and_stop_on_a_signal(
     (running_line, *_, stopped_line) = map(json.loads, err.splitlines())
     assert (running_line["event"], running_line["jobs"]) == (
         "running",
-        "consume,relay,drain,keep,warm,tend",
+        "consume,relay,drain,deliver,keep,warm,tend",
     )
     assert (stopped_line["event"], stopped_line["abandoned"]) == ("stopped", None)
     assert acme.json("consume", "--until-caught-up")["records"] == 0
