@@ -60,9 +60,9 @@ class Book:
     def __init__(self, most: int) -> None:
         self.lock = threading.Lock()
         self._most = most
-        self._kept: set[Kept] = set()
-        self._owed: set[Kept] = set()
-        """Those of them that are releasing or settling: what each tick looks at."""
+        self._kept: dict[Kept, None] = {}  # in the order in which they were begun
+        self._owed: dict[Kept, None] = {}
+        """Those of them that are releasing or settling: what each tick looks at, the oldest first."""
         self._emitters: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Book:
         """Have it in the book whatever the bound: its usage is still to be delivered."""
         with self.lock:
             if kept not in self._kept:
-                self._kept.add(kept)
+                self._kept[kept] = None
                 self._emitters[kept.emitter] += 1
             self._put(kept, kept.state)
 
@@ -95,8 +95,8 @@ class Book:
         with self.lock:
             if kept not in self._kept:
                 return
-            self._kept.discard(kept)
-            self._owed.discard(kept)
+            del self._kept[kept]
+            self._owed.pop(kept, None)
             self._emitters[kept.emitter] -= 1
             if not self._emitters[kept.emitter]:
                 del self._emitters[kept.emitter]
@@ -123,11 +123,11 @@ class Book:
     def forget_all(self) -> None:
         """In a forked child: they are the parent's. Its lock may be held by a thread that isn't here."""
         self.lock = threading.Lock()
-        self._kept, self._owed, self._emitters = set(), set(), Counter()
+        self._kept, self._owed, self._emitters = {}, {}, Counter()
 
     def _put(self, kept: Kept, state: State) -> None:
         kept.state = state
         if kept in self._kept and state in ("releasing", "settling"):
-            self._owed.add(kept)
+            self._owed[kept] = None
         else:
-            self._owed.discard(kept)
+            self._owed.pop(kept, None)
