@@ -142,6 +142,24 @@ def test_a_redis_that_is_away_is_unavailable_without_a_wait(desk: Desk) -> None:
     desk.hold().release()
 
 
+def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    desk.line.is_cut = True
+    for _ in range(3):
+        desk.tick()
+    desk.line.is_cut = False
+    for _ in range(3):
+        desk.tick()
+    said = [str(one.getMessage()).partition(" ")[0] for one in caplog.records]
+    assert [one for one in said if one.startswith("gate_away")] == [
+        "gate_away",
+        "gate_away_no_more",
+    ]
+    assert desk.gate.stats().ticks_failed == 3
+
+
 def test_a_trouble_that_has_had_its_time_keeps_nobody_waiting_any_more(desk: Desk) -> None:
     desk.world.begin_epoch(2, opened=False)
     desk.tick()

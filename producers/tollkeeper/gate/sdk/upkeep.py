@@ -42,11 +42,16 @@ class Upkeep:
         self._ticking = threading.Lock()
         self._identifying: Future[str] | None = None
         self._retired: set[str] = set()
+        self._is_broken = False
+        self._said: dict[tuple[str, ...], str] = {}
+        """What is away, and the last cause that was logged of it."""
 
     def tick(self) -> None:
         """One round, by one thread at a time. What it raises is a bug: nothing is granted from now on."""
         session = self._session
         with self._ticking:
+            if self._is_broken:
+                return
             session.counters.add("ticks")
             try:
                 self._identify()
@@ -58,6 +63,7 @@ class Upkeep:
                 self._reports.deliver()
             except Exception as error:
                 # A bug. Going on without the upkeep, this process would miss the next epoch.
+                self._is_broken = True
                 session.trouble = f"the gate's upkeep broke: {error}"
                 raise
 
@@ -81,6 +87,7 @@ class Upkeep:
             # What is known of primaries is about the one before: whoever asks meanwhile is told to wait.
             session.emitter = future.result()
             session.trouble = None
+            self._is_back("spool_away")
         except Unavailable as error:
             self._failed("spool_away", error)
             session.trouble = f"usage couldn't be reported: {error}"
@@ -90,10 +97,11 @@ class Upkeep:
         try:
             tags = session.functions.tags()
         except GateUnavailable as error:
-            self._failed("gate_away", error)
+            self._failed("gate_has_no_shape", error)
             for primary in session.primaries():
                 primary.fail(str(error), now=session.monotonic(), lease_s=session.settings.lease_s)
             return []
+        self._is_back("gate_has_no_shape")
         return [session.primary(tag) for tag in tags]
 
     def _follow(self, primary: Primary) -> None:
@@ -106,8 +114,9 @@ class Upkeep:
             try:
                 answer = session.functions.run(encoding.touch(emitter, tag=primary.tag))
                 self._hear(primary, answer, emitter=emitter, asked_at=asked_at)
+                self._is_back("gate_away", primary=primary.tag)
             except GateUnavailable as error:
-                self._failed("gate_away", error)
+                self._failed("gate_away", error, primary=primary.tag)
                 primary.fail(str(error), now=session.monotonic(), lease_s=session.settings.lease_s)
                 return
 
@@ -225,9 +234,17 @@ class Upkeep:
     def _answers(self, calls: Sequence[encoding.Call[Any]]) -> list[Any]:
         return self._session.functions.run_many(calls) if calls else []
 
-    def _failed(self, event: str, error: TollkeeperError) -> None:
+    def _failed(self, event: str, error: TollkeeperError, **where: str) -> None:
+        """Counted each time, and said once: there are many rounds in an outage."""
         self._session.counters.add("ticks_failed")
-        logger.warning(LogLine(event, **failure(error)))
+        key = (event, *where.values())
+        if self._said.get(key) != str(error):
+            self._said[key] = str(error)
+            logger.warning(LogLine(event, **where, **failure(error)))
+
+    def _is_back(self, event: str, **where: str) -> None:
+        if self._said.pop((event, *where.values()), None) is not None:
+            logger.info(LogLine(f"{event}_no_more", **where))
 
 
 def _owes_answer(answer: a.Touched) -> bool:
