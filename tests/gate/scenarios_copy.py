@@ -174,7 +174,19 @@ def a_total_of_half_a_period_makes_unknown(world: World) -> None:
     assert world.warm(periods=elsewhere) == a.Elsewhere(world.now)
 
 
+def what_is_released_past_the_end_isn_t_held_when_the_clock_goes_back(world: World) -> None:
+    """Past the end of the next period it is unknown, but nobody has noted that yet."""
+    world.warmed()
+    one = world.held(5)
+    now, end = world.now, periods_at(world.now)[2].end_micros
+    world.set_clock(end)
+    assert world.release(one) == a.Released(5)
+    world.set_clock(now)
+    assert [row.held_micros for row in world.status().limits] == [0, 0, 0]
+
+
 COPY = (
+    what_is_released_past_the_end_isn_t_held_when_the_clock_goes_back,
     an_unknown_organization_is_closed_and_asks_to_be_warmed,
     the_hold_of_a_dead_emitter_is_freed_without_traffic,
     warm_strikes_the_retired_off_the_list,

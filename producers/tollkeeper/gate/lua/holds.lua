@@ -71,7 +71,7 @@ local function end_hold(call, org, id, issued)
   local hold = load_hold(call, id)
   if hold then
     redis.call('HDEL', call.holds, id)
-    if org and org.known then add_held(call, org, hold, -hold.held) end
+    if org and org.is_counted then add_held(call, org, hold, -hold.held) end
   end
   mark(call, org, id, issued)
   return hold and hold.held or 0

@@ -67,6 +67,8 @@ local function load_organization(call)
   for i, bound in ipairs(words_of(found[6] or '')) do org.bounds[i] = tonumber(bound) end
   -- Past the end of the next period nobody has said what is spent and capped.
   org.known = found[2] == '1' and period_at(org, call.now) ~= nil
+  -- Until that is noted the clock may go back: what is held is counted on.
+  org.is_counted = found[2] == '1'
   return org
 end
 
@@ -75,7 +77,7 @@ local function become_unknown(call, org, position)
   local floor = math.max(position, org and org.position or 0, org and org.floor or 0)
   local epoch = math.max(call.epoch, org and org.epoch or 0)
   redis.call('HSET', call.state, 'epoch', digits(epoch), 'known', '0', 'floor', digits(floor))
-  if org then org.epoch, org.known, org.floor = epoch, false, floor end
+  if org then org.epoch, org.known, org.is_counted, org.floor = epoch, false, false, floor end
 end
 
 -- Whether SQL was found to have no such organization, a short while ago.
