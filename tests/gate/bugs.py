@@ -129,7 +129,7 @@ BUGS = {
     ),
     "an_old_snapshot_is_taken": Bug(
         "refused when the snapshot's position is below the floor",
-        "  if snapshot.position < org.floor then return {'below_floor', org.floor} end\n",
+        "  if org and snapshot.position < org.floor then return {'below_floor', org.floor} end\n",
     ),
     "an_early_snapshot_is_taken": Bug(
         "or when it was read before SQL's epoch row was open",
@@ -137,7 +137,8 @@ BUGS = {
     ),
     "a_known_one_is_warmed": Bug(
         "A known organization it leaves alone",
-        "  if org and org.known then return {'known'} end\n",
+        " or known_already(call, org)\n  if no then return no end\n  if org then become",
+        "\n  if no then return no end\n  if org then become",
     ),
     "warm_keeps_settled_holds": Bug(
         "keeps the open holds that the snapshot shows neither as settled",

@@ -89,10 +89,9 @@ local function settle(call, org, ids)
 end
 
 -- A fold knows the organization: it is there, and what is written from here on has to stay.
-local function become_unknown_by_fold(call, org, position)
+local function forget_nobody(call)
   redis.call('HDEL', call.state, 'nobody_until')
   redis.call('PERSIST', call.state)
-  become_unknown(call, org, position)
 end
 
 local function install(call, org, fold)
@@ -133,7 +132,8 @@ local function apply(keys, args)
       return {'applied'}
     end
   end
-  become_unknown_by_fold(call, org, fold.position)
+  forget_nobody(call)
+  become_unknown(call, org, fold.position)
   return {'unknown'}
 end
 
@@ -153,7 +153,8 @@ local function make_unknown(keys, args)
   local org = load_organization(call)
   local no = not_in_force(load_primary(call.prefix)) or older_epoch(call, org)
   if no then return no end
-  become_unknown_by_fold(call, org, position)
+  forget_nobody(call)
+  become_unknown(call, org, position)
   return {'unknown'}
 end
 
