@@ -83,8 +83,10 @@ def ensure_topic(settings: KafkaSettings) -> Topic:
             replication_factor=settings.replication,
             topic_configs=config,
         )
+        # One broker can always hold one copy: until it is registered, a cluster that starts has none.
+        starting = (InvalidReplicationFactorError,) if settings.replication == 1 else ()
         try:
-            admin.create_topics([wanted], timeout_ms=ASK_MS)
+            _again_while(starting, lambda: admin.create_topics([wanted], timeout_ms=ASK_MS))
             admin.wait_for_topics([settings.topic], timeout_ms=ASK_MS)
         except TopicAlreadyExistsError:
             pass  # it is verified all the same
@@ -166,11 +168,16 @@ def coordinated(ask: Callable[[], Any]) -> Any:
     That it loads must not be taken for "nothing was committed": a ledger that was set back would go
     unnoticed.
     """
+    return _again_while(_COORDINATOR_STARTS, ask)
+
+
+def _again_while(starting: tuple[type[KafkaError], ...], ask: Callable[[], Any]) -> Any:
+    """The answer of a cluster that may just have started, which is what these errors say."""
     deadline = monotonic() + ASK_MS / 1_000
     while True:
         try:
             return ask()
-        except _COORDINATOR_STARTS:
+        except starting:
             if monotonic() >= deadline:
                 raise
             sleep(COORDINATOR_PAUSE_S)
