@@ -12,6 +12,7 @@ from ledger.test_sqlite_ledger import open_ledger
 from sqlalchemy import delete
 from support.events import NOON
 
+from tollkeeper import failpoints
 from tollkeeper.ledger.notification_tables import notification
 from tollkeeper.ledger.store import SqlLedger
 
@@ -322,6 +323,20 @@ def test_r22_a_fact_of_a_later_period_lifts_caps_too(telling: Telling, acme: Org
     telling.take(acme.cap(50), acme.reached("organization_cap", 50))
     acme.now = NEXT_PERIOD
     assert telling.take(acme.added("bob"), at=NEXT_PERIOD) == [(RESUMED, ALL, None)]
+
+
+@pytest.mark.parametrize("place", ["pipeline.after_charges", "pipeline.after_fold"])
+def test_a_fold_that_dies_tells_nothing_and_the_next_one_all_of_it(
+    telling: Telling, acme: Organization, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    telling.take(acme.cap(100))
+    monkeypatch.setitem(failpoints._armed, place, ("enospc", 1))
+    with pytest.raises(OSError):
+        telling.take(acme.usage(80))
+    monkeypatch.setattr(failpoints, "_armed", {})
+    assert told(telling.ledger) == []
+    fold(telling.ledger, telling.generation, telling.records[-1:], is_live=True)
+    assert telling.news() == [(REACHED, ALL, 75)]
 
 
 def replay(telling: Telling) -> None:
