@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from app.commands import CommandLine, twins_are_exact
+from gate.spoiling import spoil
 from redis import Redis
 
 from tollkeeper.gate.embedded import embedded_gate, stop_embedded_gate
@@ -268,8 +269,7 @@ def test_reconcile_names_what_differs_and_repairs_it(tk: CommandLine) -> None:
     hold(tk, "ann", "8")
     assert (tk.json("reconcile", "acme")["equal"], tk("reconcile", "nobody").code) == (1, 2)
     with Redis.from_url(embedded_gate(tk.home)) as client:
-        (state,) = client.keys("tollkeeper:{acme}:state")
-        client.hset(state, "purchased", 99_000_000)
+        spoil(client, "acme", "purchased", "99000000")
     different = tk.json("reconcile", code=1)
     (finding,) = different["findings"]
     assert set(finding) == {"organization", "verdict", "field", "in_redis", "in_sql", "repaired"}

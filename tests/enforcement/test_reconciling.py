@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 from enforcement.world import USD, World
+from gate.spoiling import spoil
 
 from tollkeeper.gate.keys import organization_keys
 from tollkeeper.money.periods import period_at
 
 
-def known(world: World) -> tuple[str, str, str]:
-    """Acme with usage, a hold and a cap, known and equal; its keys."""
+def known(world: World) -> None:
+    """Acme with usage, a hold and a cap, known and equal."""
     world.open().start_emitter()
     world.cap(3, 20 * USD)
     world.use()
     world.consumer.fold()
     world.held(USD)
     world.assert_equal()
-    return organization_keys(world.acme)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def known(world: World) -> tuple[str, str, str]:
         ("member bob", "1", None),
         ("member ann", None, "1"),
         ("cap organization/{acme}", "1", "20000000"),
-        ("cap member", None, "unlimited"),
+        ("cap member", "7", "unlimited"),
         ("cap member/ann", "7", None),
         ("spent {start} organization/{acme}", "3001", "3000"),
         ("spent {start} member/ann", None, "3000"),
@@ -41,13 +41,10 @@ def known(world: World) -> tuple[str, str, str]:
 def test_the_first_difference_is_named_and_mended(
     world: World, field: str, wrong: str | None, right: str | None
 ) -> None:
-    state, _, _ = known(world)
+    known(world)
     start = str(period_at(world.now).start_micros)
     field = field.format(acme=world.acme, start=start)
-    if wrong is None:
-        world.server.client.hdel(state, field)
-    else:
-        world.server.client.hset(state, field, wrong)
+    spoil(world.server.client, world.acme, field, wrong)
     if field == "held":
         wrong = None  # as good as nothing
     reconcile = world.consumer.enforcement.reconcile
@@ -61,12 +58,13 @@ def test_the_first_difference_is_named_and_mended(
 
 
 def test_a_hold_that_was_settled_is_a_difference(world: World) -> None:
-    _, holds, _ = known(world)
+    known(world)
     one = world.held(USD)
-    row = world.server.client.hget(holds, one.hold_id)
+    state, _ = organization_keys(world.acme)
+    row = world.server.client.hget(state, f"hold {one.hold_id}")
     world.use(one)
     world.consumer.fold()
-    world.server.client.hset(holds, one.hold_id, row)
+    world.server.client.hset(state, f"hold {one.hold_id}", row)
     (found,) = world.consumer.enforcement.reconcile([world.acme])
     assert (found.field, found.in_redis, found.in_sql) == (
         f"hold {one.hold_id}",

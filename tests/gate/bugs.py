@@ -16,13 +16,13 @@ class Bug(msgspec.Struct, frozen=True):
 BUGS = {
     "emitter_not_listed": Bug(
         "hold: the emitter is on the list",
-        "    or not_leased(primary, call.now)\n    or not_listed(call.prefix, emitter)\n",
-        "    or not_leased(primary, call.now)\n",
+        "redis.call('RENAME', noted, prefix .. ':left:' .. emitter)",
+        "return",
     ),
     "emitter_not_noted": Bug(
         "of each the organizations in which it may (the SDK notes one before its first hold there)",
-        "    or not_noted(call.prefix, emitter, call.organization)\nend",
-        "end",
+        "  return not_listed(prefix, emitter) or {'emitter', 'unnoted'}\n",
+        "  return not_listed(prefix, emitter)\n",
     ),
     "retired_isn_t_final": Bug(
         "retired is final",
@@ -36,43 +36,43 @@ BUGS = {
     ),
     "held_isn_t_counted": Bug(
         "each with what is spent and held",
-        "tonumber(row.cap) - row.spent - row.held",
-        "tonumber(row.cap) - row.spent",
+        "return amount <= cap - spent - held",
+        "return amount <= cap - spent",
     ),
     "spent_isn_t_counted": Bug(
         "each with what is spent and held",
-        "tonumber(row.cap) - row.spent - row.held",
-        "tonumber(row.cap) - row.held",
+        "return amount <= cap - spent - held",
+        "return amount <= cap - held",
     ),
     "a_cap_may_be_exceeded_by_one": Bug(
         "never takes spend above a cap",
-        "or amount <= tonumber(row.cap)",
-        "or amount - 1 <= tonumber(row.cap)",
+        "return amount <= cap",
+        "return amount - 1 <= cap",
     ),
     "only_the_first_level_binds": Bug(
         "member cap, organization cap: all or nothing",
-        "elseif not has_room(row, amount) then",
-        "elseif #answer == 3 and not has_room(row, amount) then",
+        "elseif not has_room(amount, cap, spent, held) then",
+        "elseif not found and not has_room(amount, cap, spent, held) then",
     ),
     "credits_aren_t_checked": Bug(
         "or the prepaid credits in force at the gate",
-        "cap = org.funding == 'arrears' and 'unlimited' or found[2] or '0'",
-        "cap = 'unlimited'",
+        "return org.terms.funding == 'arrears' and math.huge or org[PURCHASED]",
+        "return math.huge",
     ),
     "no_member_is_checked": Bug(
         "seat, surface: an unknown member is refused",
-        "if not is_member then",
+        "if not is_member(org, request) then",
         "if false then",
     ),
     "the_default_cap_is_forgotten": Bug(
         "per limit and period what is spent, and what is capped",
-        "cap = found[at + 1] or found[at + 2] or '0'",
-        "cap = found[at + 1] or 'unlimited'",
+        "return cap == NO_CAP and default or cap,",
+        "return cap == NO_CAP and math.huge or cap,",
     ),
     "a_hold_moves_to_the_period_of_now": Bug(
         "extend(hold_id, amount) in the hold's own period",
-        "local no = refusal(call, org, open.request, amount - open.held, its)",
-        "local no = refusal(call, org, open.request, amount - open.held, now_in)",
+        "local no = refusal(call, org, open.request, change, its)",
+        "local no = refusal(call, org, open.request, change, now_in)",
     ),
     "an_old_hold_is_extended": Bug(
         "extend of a hold older than the previous period is refused",
@@ -81,17 +81,17 @@ BUGS = {
     ),
     "an_extension_isn_t_checked": Bug(
         "extend checks what hold checks",
-        "local no = refusal(call, org, open.request, amount - open.held, its)",
+        "local no = refusal(call, org, open.request, change, its)",
         "local no = nil",
     ),
     "apply_installs_at_any_offset": Bug(
         "compare and set: Redis at `previous` moves to `offset`",
-        "if org.offset == fold.previous and not",
+        "if org[OFFSET] == fold.previous and not",
         "if not",
     ),
     "apply_goes_back": Bug(
         "at or past `offset` it ignores the call",
-        "    if org.offset >= fold.offset then return {'ignored', org.offset} end\n",
+        "    if org[OFFSET] >= fold.offset then return {'ignored', org[OFFSET]} end\n",
     ),
     "a_gap_leaves_it_known": Bug(
         "anything else makes the organization unknown",
@@ -100,7 +100,7 @@ BUGS = {
     ),
     "settled_holds_stay": Bug(
         "installing totals and deleting the settled holds in the same step",
-        "  settle(call, org, fold.settled)\n",
+        "  settle(call, fold.settled)\n",
     ),
     "apply_leaves_no_floor": Bug(
         "An `apply` for an absent organization leaves just that floor",
@@ -109,27 +109,27 @@ BUGS = {
     ),
     "apply_makes_it_known": Bug(
         "It never creates one",
-        "  if org and org.known then\n    if org.offset >= fold.offset",
-        "  if org then\n    if org.offset >= fold.offset",
+        "  if known_period(call, org) then\n    if org[OFFSET] >= fold.offset",
+        "  if org then\n    if org[OFFSET] >= fold.offset",
     ),
     "the_floor_forgets_the_call": Bug(
         "its floor is raised to its own position and that of the call",
-        "math.max(position, org and org.position or 0, org and org.floor or 0)",
-        "math.max(org and org.position or 0, org and org.floor or 0)",
+        "math.max(position, org[POSITION], org[FLOOR])",
+        "math.max(org[POSITION], org[FLOOR])",
     ),
     "the_floor_forgets_itself": Bug(
         "its floor is raised to its own position and that of the call",
-        "math.max(position, org and org.position or 0, org and org.floor or 0)",
-        "math.max(position, org and org.floor or 0)",
+        "math.max(position, org[POSITION], org[FLOOR])",
+        "math.max(position, org[FLOOR])",
     ),
     "unknown_drops_the_holds": Bug(
         "Unknown: the organization keeps its holds and marks",
-        "  local floor = math.max(position,",
-        "  redis.call('DEL', call.holds)\n  local floor = math.max(position,",
+        "  org[FLOOR] = math.max(position,",
+        "  redis.call('DEL', call.state)\n  org[FLOOR] = math.max(position,",
     ),
     "an_old_snapshot_is_taken": Bug(
         "refused when the snapshot's position is below the floor",
-        "  if org and snapshot.position < org.floor then return {'below_floor', org.floor} end\n",
+        "  if org and snapshot.position < org[FLOOR] then return {'below_floor', org[FLOOR]} end\n",
     ),
     "an_early_snapshot_is_taken": Bug(
         "or when it was read before SQL's epoch row was open",
@@ -157,7 +157,7 @@ BUGS = {
     ),
     "warm_drops_open_holds": Bug(
         "It keeps the open holds",
-        "  for _, hold in ipairs(kept) do add_held(call, snapshot, hold, hold.held) end\n",
+        "  add_held(call, org, kept, record_of)\n",
     ),
     "warm_takes_unexamined_holds": Bug(
         "which of the holds that Redis has are settled",
@@ -169,8 +169,8 @@ BUGS = {
     ),
     "reasserted_at_any_time": Bug(
         "reassert only while recovering",
-        "    or not_recovering(primary) or not_listed",
-        "    or not_listed",
+        "    or not_recovering(primary) or not_noted",
+        "    or not_noted",
     ),
     "an_ended_hold_is_reasserted": Bug(
         "a settled, released or foreign id is refused",
@@ -179,11 +179,11 @@ BUGS = {
     ),
     "an_older_epoch_is_heard": Bug(
         "an older one than the organization's is refused",
-        "  if call.epoch < org.epoch then return {'stale', org.epoch} end\n",
+        "  if call.epoch < org[EPOCH] then return {'stale', org[EPOCH]} end\n",
     ),
     "a_newer_epoch_changes_nothing": Bug(
         "a newer one makes the organization unknown",
-        "  if call.epoch > org.epoch then become_unknown(call, org, 0) end\n",
+        "  if call.epoch > org[EPOCH] then become_unknown(call, org, 0) end\n",
     ),
     "an_id_is_used_twice": Bug(
         "a settled, released or foreign id is refused",
@@ -195,12 +195,12 @@ BUGS = {
     ),
     "a_foreign_id_is_taken": Bug(
         "a settled, released or foreign id is refused",
-        "  if parsed.organization ~= call.organization or parsed.emitter ~= emitter then\n",
-        "  if false then\n",
+        "  if its_organization ~= call.organization or its_emitter ~= emitter then",
+        "  if false then",
     ),
     "a_retry_holds_twice": Bug(
         "the same id with the same arguments gives the granted answer again",
-        "    return granted(call, primary, hold)\n  end\n  local no = out_of_age",
+        "    return granted(call, primary, hold.granted_at, hold.held)\n  end\n  local no = out_of_age",
         "  end\n  local no = out_of_age",
     ),
     "ids_of_any_age": Bug(
@@ -210,7 +210,7 @@ BUGS = {
     ),
     "marks_go_and_the_clock_goes_back": Bug(
         "Marks of used ids may go when ids of their age are refused",
-        "  redis.call('HSET', call.state, 'oldest', digits(oldest))\n",
+        "  org[OLDEST] = oldest\n",
     ),
     "recovering_grants": Bug(
         "writes the new key as recovering; organizations are warmed when it is open",
@@ -232,23 +232,23 @@ BUGS = {
     ),
     "another_incarnation_is_renewed": Bug(
         "whether run id and replication id are those of the epoch key",
-        "if found[1] ~= run_id or found[2] ~= replication_id then",
+        "if not is_about(keys[1], run_id, replication_id) then",
         "if false then",
     ),
     "the_period_never_rolls_over": Bug(
         "Roll-over happens inside the functions from the stored bounds and Redis' clock",
-        "  local period = period_at(org, call.now)\n  no = refusal",
-        "  local period = 2\n  no = refusal",
+        "  if not period then return answer_unknown(call, org) end\n  no = refusal",
+        "  if not period then return answer_unknown(call, org) end\n  period = 2\n  no = refusal",
     ),
     "known_past_the_end": Bug(
         "past the end of the next period the organization is unknown",
-        "  org.known = found[2] == '1' and period_at(org, call.now) ~= nil\n",
-        "  org.known = found[2] == '1'\n",
+        "org[KNOWN] == 1 and period_at(org.terms, call.now) or nil\n",
+        "org[KNOWN] == 1 and (period_at(org.terms, call.now) or 3) or nil\n",
     ),
     "every_total_is_of_now": Bug(
         "`apply` names the period of each total",
-        "      local field = 'spent ' .. digits(total.start)",
-        "      local field = 'spent ' .. digits(org.bounds[2])",
+        "record[spent_at(before, period)] = total.micros",
+        "record[spent_at(before, 2)] = total.micros",
     ),
     "the_living_aren_t_seen": Bug(
         "One not seen for `retire_after_s` is retired automatically",
@@ -270,8 +270,7 @@ BUGS = {
     ),
     "touched_at_another_server": Bug(
         "an SDK that can't revalidate within `lease_s` on its connection answers unavailable",
-        "if run_id ~= answer[5] or replication_id ~= answer[6] then",
-        "if false then",
+        "  if not is_about(keys[1], incarnation()) then return untrusted(primary, 'incarnation') end\n",
     ),
     "an_older_publication_is_taken": Bug(
         "rate cards reach product services in the order of their versions",

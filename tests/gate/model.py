@@ -7,7 +7,7 @@ from typing import Any
 
 from tollkeeper.gate.commands import Fold, HeldCall, Request, Snapshot
 
-HOUR = 3_600_000  # milliseconds
+HOUR, STEP = 3_600_000, 100  # milliseconds
 
 
 class No(Exception):
@@ -100,16 +100,17 @@ class Model(Record):
             raise No(*self.unknown(org, org.epoch, 0))
 
     def hold(self, name: str, request: Request, hold_id: str, emitter: str, epoch: int) -> Any:
-        org, now, second = self.at(name, epoch), self.now // 1000, self.now // 10**6 * 1000
+        org, now = self.at(name, epoch), self.now / 1000
         self.granting(name, emitter, epoch)
         need(owner(hold_id) == [name, emitter], "hold_id", "foreign")
         if hold_id not in org.holds or org.holds[hold_id].epoch != epoch:
             issued = int(hold_id.split("/")[2])
-            need(max(org.oldest, second - HOUR) <= issued <= now + HOUR, "hold_id", "age")
+            need(max(org.oldest, now - HOUR) <= issued <= now + HOUR, "hold_id", "age")
             need(hold_id not in org.used_ids, "hold_id", "used")
             self.need_known(org)
             self.room(org, request, request.amount_micros, period(org.shot, self.now))
             self.put(org, HeldCall(hold_id, self.now, request.amount_micros, request))
+            org.oldest = int(now) - HOUR if int(now) - HOUR >= org.oldest + STEP else org.oldest
         need(org.holds[hold_id].request == request, "hold_id", "other_request")
         return self.granted(org.holds[hold_id])
 
@@ -132,7 +133,6 @@ class Model(Record):
 
     def end(self, org: Any, hold_id: str) -> Any:
         org.used_ids.add(hold_id)
-        org.oldest = max(org.oldest, self.now // 10**6 * 1000 - HOUR if org.epoch > -1 else 0)
         return org.holds.pop(hold_id, Record(held=0)).held
 
     def release(self, hold_id: str, epoch: int) -> Any:

@@ -41,7 +41,7 @@ def nobody_s_organization_is_refused_by_that_reason(world: World) -> None:
 
 def names_that_nobody_has_leave_nothing_behind(world: World) -> None:
     """What was there stays: a floor that is forgotten would let an older snapshot in."""
-    state, _, _ = organization_keys(world.name)
+    state, _ = organization_keys(world.name)
     deny(world)
     assert 0 < world.server.client.pttl(state) <= 5_000
     world.apply()

@@ -89,7 +89,7 @@ def test_who_waits_at_no_server_s_bell_is_told() -> None:
 
 
 def test_a_function_that_breaks_among_many_is_a_bug(valkey: Service) -> None:
-    line = "  if not org then return {'absent'} end\n  local answer = {'status'"
+    line = "  if not org then return {'absent'} end\n  local period"
     broken = replaced(lua_source(), line, f"  org = nil + 1\n{line}")
     with told_the_time(valkey.address, broken) as server:
         world = World(server)

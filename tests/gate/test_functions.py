@@ -118,8 +118,8 @@ def test_a_replica_grants_nothing_and_becomes_another_incarnation_by_promotion(
 
 
 def test_a_function_that_breaks_is_a_bug_and_no_refusal(valkey: Service) -> None:
-    line = "  if not org then return {'absent'} end\n"
-    broken = replaced(lua_source(), line, "  org = nil + 1\n")
+    line = "  if not org then return {'absent'} end\n  local period"
+    broken = replaced(lua_source(), line, "  org = nil + 1\n  local period")
     with told_the_time(valkey.address, broken) as server:
         world = World(server)
         with pytest.raises(BrokenInvariant, match="a function of the gate broke"):

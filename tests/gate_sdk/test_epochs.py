@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 from gate.servers import Server, renew
@@ -257,7 +258,9 @@ def test_the_version_that_decides_is_asked_and_one_of_another_layout_is_not(desk
     key = f"tollkeeper-primary:{{{desk.world.tag}}}:epoch"
     desk.tick()
     assert desk.line.library == desk.world.server.library.name
-    desk.world.server.client.hset(key, "library", "tollkeeper_2_000000000000")
+    trust: Any = desk.world.server.client.hget(key, "trust")
+    other = trust.replace(desk.line.library.encode(), b"tollkeeper_2_000000000000")
+    desk.world.server.client.hset(key, "trust", other)
     with pytest.raises(Refused):
         desk.hold()
     assert desk.gate.stats().trouble == "version tollkeeper_2_000000000000 decides: upgrade this"

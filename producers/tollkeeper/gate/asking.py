@@ -43,7 +43,7 @@ def bell_key(tag: str) -> str:
 
 def tag_in(slots: Mapping[int, Sequence[object]], organization: str) -> str:
     """The tag of the cluster's primary that has this organization, by a client's table of slots."""
-    state, _, _ = organization_keys(organization)
+    state, _ = organization_keys(organization)
     try:
         primary = slots[key_slot(state.encode())][0]
         return tag_where(lambda tag: slots[key_slot(tag.encode())][0] == primary)

@@ -6,13 +6,15 @@ Each answer begins with a word; what follows it is said in the header of the fun
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tollkeeper.errors import BrokenInvariant, InvalidInput
 from tollkeeper.gate import answers as a
 from tollkeeper.money.periods import Period
 
 A = TypeVar("A")
+Items = list[Any]
+"""As redis-py gives them: bytes and whole numbers; text where a test made them up."""
 Words = list[str]
 Decode = Callable[[object], A]
 
@@ -21,12 +23,18 @@ _HOLD_WORDS = 6
 _EMITTER_WORDS = 3
 
 
-def _decoder(kinds: Mapping[str, Callable[[Words], A]]) -> Decode[A]:
+def _decoder(kinds: Mapping[str, Callable[[Items], A]]) -> Decode[A]:
+    known: dict[object, Callable[[Items], A]] = {}
+    for word, kind in kinds.items():
+        known[word] = known[word.encode()] = kind
+
     def decode(raw: object) -> A:
-        words = _words(raw)
-        kind = kinds.get(words[0])
+        if not isinstance(raw, list) or not raw:
+            raise BrokenInvariant(f"the gate's function answered {type(raw).__name__}")
+        kind = known.get(raw[0])
         if kind is not None:
-            return kind(words[1:])
+            return kind(raw[1:])
+        words = _words(raw)
         if words[0] == "invalid":
             raise InvalidInput(words[1], "isn't what the gate's function takes")
         raise BrokenInvariant(f"the gate's function answered {words[0]!r}")
@@ -34,23 +42,26 @@ def _decoder(kinds: Mapping[str, Callable[[Words], A]]) -> Decode[A]:
     return decode
 
 
-def _words(raw: object) -> Words:
-    if not isinstance(raw, list) or not raw:
-        raise BrokenInvariant(f"the gate's function answered {type(raw).__name__}")
-    return [item.decode() if isinstance(item, bytes) else str(item) for item in raw]
+def _words(items: Items) -> Words:
+    return [item.decode() if isinstance(item, bytes) else str(item) for item in items]
 
 
-def _whole(kind: Callable[..., A]) -> Callable[[Words], A]:
+def _whole(kind: Callable[..., A]) -> Callable[[Items], A]:
     """A value that is made of whole numbers."""
-    return lambda words: kind(*(int(word) for word in words))
+    return lambda items: kind(*map(int, items))
 
 
-def _plain(kind: Callable[..., A]) -> Callable[[Words], A]:
+def _plain(kind: Callable[..., A]) -> Callable[[Items], A]:
     """A value that is made of words."""
-    return lambda words: kind(*words)
+    return lambda items: kind(*_words(items))
 
 
-def _done(what: str) -> Callable[[Words], a.Done]:
+def _of_words(decode: Callable[[Words], A]) -> Callable[[Items], A]:
+    """A value that is made of both."""
+    return lambda items: decode(_words(items))
+
+
+def _done(what: str) -> Callable[[Items], a.Done]:
     return lambda _: a.Done(what)
 
 
@@ -132,9 +143,9 @@ _hold_id = _plain(a.HoldIdRefused)
 hold_answer: Decode[a.HoldAnswer] = _decoder(
     {
         "granted": _whole(a.Granted),
-        "refused": _refused,
+        "refused": _of_words(_refused),
         "unknown": _plain(a.Unknown),
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
         "stale": _stale,
         "emitter": _emitter,
         "hold_id": _hold_id,
@@ -143,7 +154,7 @@ hold_answer: Decode[a.HoldAnswer] = _decoder(
 release_answer: Decode[a.ReleaseAnswer] = _decoder(
     {
         "released": _whole(a.Released),
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
         "stale": _stale,
         "hold_id": _hold_id,
     }
@@ -153,7 +164,7 @@ apply_answer: Decode[a.ApplyAnswer] = _decoder(
         "applied": _plain(a.Applied),
         "ignored": _whole(a.Ignored),
         "unknown": _plain(a.Unknown),
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
         "stale": _stale,
     }
 )
@@ -165,7 +176,7 @@ warm_answer: Decode[a.WarmAnswer] = _decoder(
         "not_open": _plain(a.ReadTooEarly),
         "unexamined": _whole(a.Unexamined),
         "elsewhere": _whole(a.Elsewhere),
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
         "stale": _stale,
     }
 )
@@ -175,14 +186,14 @@ deny_answer: Decode[a.DenyAnswer] = _decoder(
         "known": _plain(a.AlreadyKnown),
         "below_floor": _whole(a.BelowFloor),
         "not_open": _plain(a.ReadTooEarly),
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
         "stale": _stale,
     }
 )
 reassert_answer: Decode[a.ReassertAnswer] = _decoder(
     {
         "reasserted": _whole(a.Reasserted),
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
         "stale": _stale,
         "emitter": _emitter,
         "hold_id": _hold_id,
@@ -191,44 +202,50 @@ reassert_answer: Decode[a.ReassertAnswer] = _decoder(
 primary_answer: Decode[a.PrimaryAnswer] = _decoder(
     {
         **{word: _done(word) for word in ("begun", "taken_over")},
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
         "stale": _stale,
     }
 )
 open_answer: Decode[a.Done | a.Waiting | a.Untrusted] = _decoder(
     {
         "opened": _done("opened"),
-        "waiting": lambda words: a.Waiting(tuple(words)),
-        "untrusted": _untrusted,
+        "waiting": _of_words(lambda words: a.Waiting(tuple(words))),
+        "untrusted": _of_words(_untrusted),
     }
 )
 renew_answer: Decode[a.Renewed | a.Untrusted] = _decoder(
-    {"renewed": _whole(a.Renewed), "untrusted": _untrusted}
+    {"renewed": _whole(a.Renewed), "untrusted": _of_words(_untrusted)}
 )
 emitter_answer: Decode[a.EmitterAnswer] = _decoder(
     {
         **{word: _done(word) for word in ("listed", "answered", "noted", "struck")},
         "emitter": _emitter,
-        "untrusted": _untrusted,
+        "untrusted": _of_words(_untrusted),
     }
 )
 epoch_answer: Decode[a.EpochKey | a.NoEpoch] = _decoder(
-    {"epoch": _epoch, "absent": _whole(a.NoEpoch)}
+    {"epoch": _of_words(_epoch), "absent": _whole(a.NoEpoch)}
 )
 touch_answer: Decode[a.TouchAnswer] = _decoder(
-    {"touched": _touched, "absent": _whole(a.NoEpoch), "untrusted": _untrusted}
+    {
+        "touched": _of_words(_touched),
+        "absent": _whole(a.NoEpoch),
+        "untrusted": _of_words(_untrusted),
+    }
 )
 publish_answer: Decode[a.PublishAnswer] = _decoder(
-    {"published": _done("published"), "newer": _whole(a.Newer), "untrusted": _untrusted}
+    {"published": _done("published"), "newer": _whole(a.Newer), "untrusted": _of_words(_untrusted)}
 )
-published_answer: Decode[a.Published] = _decoder({"published": _published})
-emitters_answer: Decode[a.Emitters] = _decoder({"emitters": _emitters})
+published_answer: Decode[a.Published] = _decoder({"published": _of_words(_published)})
+emitters_answer: Decode[a.Emitters] = _decoder({"emitters": _of_words(_emitters)})
 standing_answer: Decode[a.EmitterStanding] = _decoder(
-    {"emitter": lambda words: a.EmitterStanding(words[0], tuple(words[1:]))}
+    {"emitter": _of_words(lambda words: a.EmitterStanding(words[0], tuple(words[1:])))}
 )
-asked_answer: Decode[tuple[str, ...]] = _decoder({"asked": tuple})
+asked_answer: Decode[tuple[str, ...]] = _decoder({"asked": _of_words(tuple)})
 status_answer: Decode[a.Status | a.Absent] = _decoder(
-    {"status": _status, "absent": _plain(a.Absent)}
+    {"status": _of_words(_status), "absent": _plain(a.Absent)}
 )
-copy_answer: Decode[a.Copy | a.Absent] = _decoder({"copy": _copy, "absent": _plain(a.Absent)})
-open_holds_answer: Decode[tuple[a.OpenHold, ...]] = _decoder({"holds": _open_holds})
+copy_answer: Decode[a.Copy | a.Absent] = _decoder(
+    {"copy": _of_words(_copy), "absent": _plain(a.Absent)}
+)
+open_holds_answer: Decode[tuple[a.OpenHold, ...]] = _decoder({"holds": _of_words(_open_holds)})

@@ -13,10 +13,10 @@ SINGLE = "0"
 """The tag of the only primary where there is no cluster."""
 
 
-def organization_keys(organization: str) -> tuple[str, str, str]:
-    """State, holds and marks: the keys of every function on an organization, in this order."""
+def organization_keys(organization: str) -> tuple[str, str]:
+    """State and marks: the keys of every function on an organization, in this order."""
     stem = f"tollkeeper:{{{organization}}}"
-    return f"{stem}:state", f"{stem}:holds", f"{stem}:marks"
+    return f"{stem}:state", f"{stem}:marks"
 
 
 def primary_prefix(tag: str = SINGLE) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 LAYOUT = 1
 PARTS = (
-    *("arguments", "primary", "organization", "limits", "holds"),
+    *("arguments", "primary", "terms", "organization", "records", "limits", "holds"),
     *("hold", "extend", "release", "apply", "warm", "deny", "reassert", "status", "copy"),
     *("epochs", "emitters", "publishing"),
 )

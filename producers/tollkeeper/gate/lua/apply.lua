@@ -1,6 +1,6 @@
 -- apply: move the organization from one folded record to a later one, with the totals of that fold.
 --
--- Keys: the organization's state, holds, marks.
+-- Keys: the organization's state, marks.
 -- Arguments: primary's prefix, epoch (as the fold's transaction read it);
 --   previous offset and offset (of the organization's last folded record; '-' before its first),
 --   position (the partition's next offset at that fold);
@@ -24,67 +24,100 @@ local function next_cap(args)
   local scope, cap = next_word(args, 'caps'), next_word(args, 'caps')
   local is_default = not scope:find('/')
   if cap == 'inherit' and is_default then refuse_input('caps') end
-  if cap ~= 'inherit' and cap ~= 'unlimited' then cap = digits(exact(cap) or refuse_input('caps')) end
-  return {scope = scope, cap = cap, is_default = is_default}
+  local micros = cap == 'inherit' and NO_CAP or cap == 'unlimited' and math.huge or exact(cap)
+  return {scope = scope, cap = micros or refuse_input('caps'), is_default = is_default}
 end
 
 local function next_member(args)
   local member, standing = next_word(args, 'members'), next_word(args, 'members')
   if standing ~= '0' and standing ~= '1' then refuse_input('members') end
-  return {member = member, standing = standing}
+  return {member = member, standing = tonumber(standing)}
 end
 
 -- Totals of periods that Redis doesn't hold are no part of its copy; half of one would be a wrong sum.
-local function cuts_a_period(org, total)
-  local first, last = org.bounds[1], org.bounds[#org.bounds]
+local function cuts_a_period(terms, total)
+  local first, last = terms.bounds[1], terms.bounds[#terms.bounds]
   if total.stop <= first or total.start >= last then return false end
-  local period = period_at(org, total.start)
-  return not period or org.bounds[period] ~= total.start or org.bounds[period + 1] ~= total.stop
+  local period = period_at(terms, total.start)
+  return not period or terms.bounds[period] ~= total.start or terms.bounds[period + 1] ~= total.stop
 end
 
-local function cuts_any_period(org, totals)
+local function cuts_any_period(terms, totals)
   for _, total in ipairs(totals) do
-    if cuts_a_period(org, total) then return true end
+    if cuts_a_period(terms, total) then return true end
   end
   return false
 end
 
-local function install_caps(call, caps)
-  for _, one in ipairs(caps) do
-    if one.cap == 'inherit' then
-      redis.call('HDEL', call.state, 'cap ' .. one.scope)
-    else
-      redis.call('HSET', call.state, 'cap ' .. one.scope, one.cap)
+-- What is said of scopes and members, put into their records, which `record_of` gives with how many numbers are
+-- before each. Default caps are in the terms.
+local function put_into_records(terms, news, record_of)
+  for _, total in ipairs(news.spent) do
+    local period = period_at(terms, total.start)
+    if period then
+      local record, before = record_of(total.scope)
+      record[spent_at(before, period)] = total.micros
     end
+  end
+  for _, one in ipairs(news.caps) do
+    if not one.is_default then
+      local record, before = record_of(one.scope)
+      record[before + CAP] = one.cap
+    end
+  end
+  for _, one in ipairs(news.members) do
+    local record, before = record_of('member/' .. one.member)
+    record[before + MEMBER] = one.standing
   end
 end
 
-local function install_members(call, members)
-  for _, one in ipairs(members) do
-    if one.standing == '1' then
-      redis.call('HSET', call.state, 'member ' .. one.member, '1')
-    else
-      redis.call('HDEL', call.state, 'member ' .. one.member)
-    end
+-- Gives records: the organization's own, which is among its numbers, or a field's, which `load` gives at first.
+-- Remembers all but the first by their fields.
+local function remembering(call, org, records, load)
+  local own = 'organization/' .. call.organization
+  return function(scope)
+    if scope == own then return org, BEFORE_OWN end
+    local field = 'scope ' .. scope
+    records[field] = records[field] or load(field)
+    return records[field], 0
   end
 end
 
-local function install_totals(call, org, fold)
-  for _, total in ipairs(fold.spent) do
-    if period_at(org, total.start) then
-      local field = 'spent ' .. digits(total.start) .. ' ' .. total.scope
-      redis.call('HSET', call.state, field, digits(total.micros))
-    end
+-- The terms with the fold's default caps; those of dimensions that bind nowhere are no part of them.
+local function terms_after(terms, fold)
+  local new = parse_terms(terms.text)
+  for _, one in ipairs(fold.caps) do
+    if one.is_default and new.defaults[one.scope] then new.defaults[one.scope] = one.cap end
   end
-  if fold.used then redis.call('HSET', call.state, 'used', digits(fold.used)) end
-  if fold.purchased then redis.call('HSET', call.state, 'purchased', digits(fold.purchased)) end
+  return terms_text(new)
+end
+
+-- The fields of the state that the fold changes, with their values in turn.
+local function after_fold(call, org, fold)
+  local records = {}
+  org[OFFSET], org[POSITION] = fold.offset, fold.position
+  org[USED], org[PURCHASED] = fold.used or org[USED], fold.purchased or org[PURCHASED]
+  put_into_records(org.terms, fold, remembering(call, org, records, function(field)
+    return unpacked(redis.call('HGET', call.state, field))
+  end))
+  local written = {'numbers', numbers_of(org)}
+  if #fold.caps > 0 then written[3], written[4] = 'terms', terms_after(org.terms, fold) end
+  for field, record in pairs(records) do
+    written[#written + 1], written[#written + 2] = field, packed(record)
+  end
+  return written
 end
 
 -- Foreign systems choose ids of usage events as they like: what is no id of ours holds nothing.
-local function settle(call, org, ids)
+local function settle(call, ids)
   for _, id in ipairs(ids) do
-    local parsed = parse_id(id)
-    if parsed and parsed.organization == call.organization then end_hold(call, org, id, parsed.issued) end
+    local issued, its_organization = parse_id(id)
+    if issued and its_organization == call.organization then
+      local open = load_hold(call, id)
+      -- Each time anew: the one before may have changed what is held.
+      local org = load_organization(call, open and open.request.fields or NO_FIELDS)
+      end_hold(call, org, id, issued, open)
+    end
   end
 end
 
@@ -95,11 +128,8 @@ local function forget_nobody(call)
 end
 
 local function install(call, org, fold)
-  install_totals(call, org, fold)
-  install_caps(call, fold.caps)
-  install_members(call, fold.members)
-  settle(call, org, fold.settled)
-  redis.call('HSET', call.state, 'offset', digits(fold.offset), 'position', digits(fold.position))
+  write_fields(call, after_fold(call, org, fold))
+  settle(call, fold.settled)
 end
 
 local function next_fold(args)
@@ -117,17 +147,17 @@ local function next_fold(args)
 end
 
 local function apply(keys, args)
-  local call = organization_call(keys, args)
+  local call = organization_call_now(keys, args)
   local fold = next_fold(args)
   if fold.previous >= fold.offset then refuse_input('previous') end
   no_more(args)
 
-  local org = load_organization(call)
+  local org = load_organization(call, NO_FIELDS)
   local no = not_in_force(load_primary(call.prefix)) or older_epoch(call, org)
   if no then return no end
-  if org and org.known then
-    if org.offset >= fold.offset then return {'ignored', org.offset} end
-    if org.offset == fold.previous and not cuts_any_period(org, fold.spent) then
+  if known_period(call, org) then
+    if org[OFFSET] >= fold.offset then return {'ignored', org[OFFSET]} end
+    if org[OFFSET] == fold.previous and not cuts_any_period(org.terms, fold.spent) then
       install(call, org, fold)
       return {'applied'}
     end
@@ -141,7 +171,7 @@ register('apply', apply, FREES)
 
 -- make_unknown: forget what is known of the organization, at this position of its partition.
 --
--- Keys: the organization's state, holds, marks.
+-- Keys: the organization's state, marks.
 -- Arguments: primary's prefix, epoch; position.
 -- Answers: unknown; stale; untrusted.
 
@@ -150,7 +180,7 @@ local function make_unknown(keys, args)
   local position = next_whole(args, 'position')
   no_more(args)
 
-  local org = load_organization(call)
+  local org = load_organization(call, NO_FIELDS)
   local no = not_in_force(load_primary(call.prefix)) or older_epoch(call, org)
   if no then return no end
   forget_nobody(call)

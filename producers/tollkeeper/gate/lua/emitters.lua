@@ -83,7 +83,7 @@ local function strike_notes(keys, args)
   if redis.call('HGET', prefix .. ':emitters', emitter) ~= 'retired' then return {'emitter', 'listed'} end
   local now = clock()
   for _, organization in ipairs(organizations) do
-    redis.call('SREM', prefix .. ':noted:' .. emitter, organization)
+    redis.call('SREM', prefix .. ':left:' .. emitter, organization)
     ask_to_warm({prefix = prefix, organization = organization, now = now})
   end
   return {'struck'}
@@ -102,7 +102,8 @@ local function emitter(keys, args)
   no_more(args)
 
   local standing = redis.call('HGET', prefix .. ':emitters', name) or 'unlisted'
-  local noted = redis.call('SMEMBERS', prefix .. ':noted:' .. name)
+  local kind = standing == 'retired' and ':left:' or ':noted:'
+  local noted = redis.call('SMEMBERS', prefix .. kind .. name)
   table.sort(noted)
   local answer = {'emitter', standing}
   for _, organization in ipairs(noted) do answer[#answer + 1] = organization end

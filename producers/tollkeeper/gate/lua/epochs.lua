@@ -12,6 +12,20 @@ local function not_this(primary, epoch)
   return not_in_force(primary) or not_in_epoch(primary, epoch)
 end
 
+-- Whether the epoch is about this run of this history.
+local function is_about(key, run_id, replication_id)
+  local found = redis.call('HMGET', key, 'run_id', 'replication_id')
+  return found[1] == run_id and found[2] == replication_id
+end
+
+-- The same primary with one thing changed.
+local function changed(primary, name, value)
+  local new = {}
+  for field, old in pairs(primary) do new[field] = old end
+  new[name] = value
+  return new
+end
+
 -- begin_epoch: trust this incarnation of Redis under a new number, with nobody listed yet.
 --
 -- Keys: the primary's epoch. Arguments: epoch, run id, replication id.
@@ -22,23 +36,23 @@ local function begin_epoch(keys, args)
   local epoch = next_whole(args, 'epoch')
   local run_id, replication_id = next_word(args, 'run_id'), next_word(args, 'replication_id')
   no_more(args)
+  if digits(MOST) ~= EXACT then error('this server counts in 32 bits') end
 
-  local found = redis.call('HMGET', keys[1], 'epoch', 'run_id', 'replication_id', 'library')
-  local current = tonumber(found[1] or '0')
-  if epoch < current then return {'stale', current} end
-  if epoch == current then
-    local is_same = found[2] == run_id and found[3] == replication_id and found[4] == LIBRARY
-    return is_same and {'begun'} or {'stale', current}
+  local primary = load_primary(prefix)
+  if epoch < primary.epoch then return {'stale', primary.epoch} end
+  if epoch == primary.epoch then
+    local is_same = is_about(keys[1], run_id, replication_id) and primary.library == LIBRARY
+    return is_same and {'begun'} or {'stale', primary.epoch}
   end
 
   for _, emitter in ipairs(redis.call('HKEYS', prefix .. ':emitters')) do
-    redis.call('UNLINK', prefix .. ':noted:' .. emitter)
+    redis.call('UNLINK', prefix .. ':noted:' .. emitter, prefix .. ':left:' .. emitter)
   end
   -- What a restored server had in them may be older than what SQL has, or of another history.
   for _, kind in ipairs(KINDS) do redis.call('DEL', published_key(prefix, kind)) end
   redis.call('DEL', keys[1], prefix .. ':emitters', prefix .. ':seen')
-  redis.call('HSET', keys[1], 'epoch', digits(epoch), 'phase', 'recovering', 'library', LIBRARY,
-    'run_id', run_id, 'replication_id', replication_id)
+  redis.call('HSET', keys[1], 'run_id', run_id, 'replication_id', replication_id)
+  store_primary(prefix, {epoch = epoch, phase = 'recovering', library = LIBRARY, lease_until = 0})
   return {'begun'}
 end
 
@@ -65,7 +79,7 @@ local function open_epoch(keys, args)
     if listed[i + 1] == 'started' then waiting[#waiting + 1] = listed[i] end
   end
   if #waiting > 1 then return waiting end
-  redis.call('HSET', keys[1], 'phase', 'open')
+  store_primary(prefix, changed(primary, 'phase', 'open'))
   return {'opened'}
 end
 
@@ -87,12 +101,11 @@ local function renew(keys, args)
   local primary = load_primary(prefix)
   local no = not_this(primary, epoch)
   if no then return no end
-  local found = redis.call('HMGET', keys[1], 'run_id', 'replication_id')
-  if found[1] ~= run_id or found[2] ~= replication_id then return untrusted(primary, 'incarnation') end
+  if not is_about(keys[1], run_id, replication_id) then return untrusted(primary, 'incarnation') end
   -- Asked of another server, or the clock was set back since.
   if asked_at > clock() then return untrusted(primary, 'clock') end
   local lease_until = math.max(primary.lease_until, asked_at + length)
-  redis.call('HSET', keys[1], 'lease_until', digits(lease_until))
+  store_primary(prefix, changed(primary, 'lease_until', lease_until))
   return {'renewed', lease_until}
 end
 
@@ -113,7 +126,7 @@ local function take_over(keys, args)
   local no = not_in_epoch(primary, epoch)
   if no then return no end
   if not same_layout(primary) then return untrusted(primary, 'layout') end
-  redis.call('HSET', keys[1], 'library', LIBRARY)
+  store_primary(prefix, changed(primary, 'library', LIBRARY))
   return {'taken_over'}
 end
 
@@ -124,19 +137,18 @@ register('take_over', take_over, FREES)
 -- Keys: the primary's epoch. Arguments: none.
 -- Answers: absent, now; or epoch, number, phase, library, run id, replication id, lease until, now (microseconds).
 
-local function answer_epoch(key)
-  local found = redis.call(
-    'HMGET', key, 'epoch', 'phase', 'library', 'run_id', 'replication_id', 'lease_until')
-  if not found[1] then return {'absent', clock()} end
-  local lease_until = tonumber(found[6] or '0')
-  return {'epoch', tonumber(found[1]), found[2], found[3], found[4], found[5], lease_until, clock()}
+local function answer_epoch(prefix)
+  local primary = load_primary(prefix)
+  if not primary.library then return {'absent', clock()} end
+  local ids = redis.call('HMGET', prefix .. ':epoch', 'run_id', 'replication_id')
+  return {'epoch', primary.epoch, primary.phase, primary.library, ids[1], ids[2], primary.lease_until, clock()}
 end
 
 local function epoch(keys, args)
-  primary_call(keys)
+  local prefix = primary_call(keys)
   no_more(args)
 
-  return answer_epoch(keys[1])
+  return answer_epoch(prefix)
 end
 
 register('epoch', epoch, READS)

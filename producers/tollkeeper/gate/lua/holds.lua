@@ -1,82 +1,98 @@
--- The table of open holds, the marks of ended ones, and what both change in the sums of held amounts.
+-- The table of open holds, the marks of ended ones, and what both change in what is held.
+-- A hold is stored as three doubles (epoch, granted at in microseconds, held in micro-USD) and its request's text.
 
+local HOLD = '<ddd'
 local ID_AGE_MILLIS = 3600000 -- an hour: far more than any retry, and than two clocks that are kept differ
-local MARKS_A_SECOND = 1000 -- more than an organization's calls in one; also what one command takes
+local MARKS_STEP_MILLIS = 100 -- how often the oldest marks go, if any hold is granted
+local MARKS_AT_ONCE = 100 -- in one step, so that no call takes long: more than come in the meantime
 
--- An id is ORGANIZATION/EMITTER/ISSUED/SUFFIX, ISSUED in milliseconds since 1970.
+-- An id is ORGANIZATION/EMITTER/ISSUED/SUFFIX, ISSUED in milliseconds since 1970. Answers issued, organization and
+-- emitter; nil for what is no id. Without patterns, which take as long for an id as Redis does for a command.
 local function parse_id(id)
-  local organization, emitter, issued = id:match('^([^/]+)/([^/]+)/(%d+)/[^/]+$')
-  if not organization or not exact(issued) then return nil end
-  return {organization = organization, emitter = emitter, issued = tonumber(issued)}
+  local first = id:find('/', 2, true)
+  local second = first and id:find('/', first + 2, true)
+  local third = second and id:find('/', second + 2, true)
+  if not third or third == #id or id:find('/', third + 1, true) then return nil end
+  return exact(id:sub(second + 1, third - 1)), id:sub(1, first - 1), id:sub(first + 1, second - 1)
 end
 
+-- The id and what it says; its organization isn't the call's where somebody made it up.
 local function next_id(args, name)
-  local id = next_word(args, name)
-  return id, parse_id(id) or refuse_input(name)
+  local id = next_text(args, name)
+  local issued, organization, emitter = parse_id(id)
+  if not issued then refuse_input(name) end
+  return id, issued, organization, emitter
 end
 
-local function load_hold(call, id)
-  local text = redis.call('HGET', call.holds, id)
+local NO_SCOPES = {}
+
+local function stored_request(id, text)
+  local asked, member, surface, rest = text:match('^(%d+) (%S+) (%S+) ?(.*)$')
+  if rest == '' then return request_of(id, asked, member, surface, NO_SCOPES) end
+  local scopes = {}
+  for scope in rest:gmatch('%S+') do scopes[#scopes + 1] = scope end
+  return request_of(id, asked, member, surface, scopes)
+end
+
+-- As it is stored; nil for none.
+local function hold_of(id, text)
   if not text then return nil end
-  local epoch, granted_at, held, request = text:match('^(%d+) (%d+) (%d+) (.+)$')
+  local epoch, granted_at, held, request_at = struct.unpack(HOLD, text)
   return {
-    epoch = tonumber(epoch),
-    granted_at = tonumber(granted_at),
-    held = tonumber(held),
-    request = request_of(call, request),
+    epoch = epoch,
+    granted_at = granted_at,
+    held = held,
+    request = stored_request(id, text:sub(request_at)),
   }
 end
 
-local function store_hold(call, id, hold)
-  local numbers = {digits(hold.epoch), digits(hold.granted_at), digits(hold.held)}
-  redis.call('HSET', call.holds, id, table.concat(numbers, ' ') .. ' ' .. hold.request.text)
+local function load_hold(call, id)
+  return hold_of(id, redis.call('HGET', call.state, 'hold ' .. id))
 end
 
--- Adds to what is held of the credits, and of each level in the hold's own period.
-local function add_held(call, org, hold, change)
-  local fields = {'held'}
-  local period = period_at(org, hold.granted_at)
-  local stem = period and 'held ' .. digits(org.bounds[period]) .. ' '
-  for _, level in ipairs(org.levels) do
-    local scope = hold.request.scopes[level]
-    if stem and scope then fields[#fields + 1] = stem .. scope end
-  end
-  -- Two calls, however many levels there are.
-  local sums, written = redis.call('HMGET', call.state, unpack(fields)), {}
-  for i, field in ipairs(fields) do
-    written[2 * i - 1], written[2 * i] = field, digits(tonumber(sums[i] or '0') + change)
-  end
-  redis.call('HSET', call.state, unpack(written))
+local function hold_text(epoch, granted_at, held, request)
+  return struct.pack(HOLD, epoch, granted_at, held) .. request.text
 end
 
--- The oldest time of issue (milliseconds) whose marks are all still there; it never goes back with the clock.
--- Whole seconds, so that it isn't written more often.
-local function oldest_marked(call, org)
-  return math.max(org and org.oldest or 0, math.floor(call.now / 1000000) * 1000 - ID_AGE_MILLIS)
+-- Whether an id is too old to be told from those whose marks are gone; that never goes back with the clock.
+local function is_too_old(call, org, issued)
+  return issued < call.now / 1000 - ID_AGE_MILLIS or org ~= nil and issued < org[OLDEST]
 end
 
--- An id is used once. Marks may go when ids of their age are refused; not all at once, so that no call takes long.
-local function mark(call, org, id, issued)
+-- An id is used once. Its mark may go when ids of its age are refused, which is to be written with `org`.
+local function drop_old_marks(call, org)
+  local oldest = math.floor(call.now / 1000) - ID_AGE_MILLIS
+  if oldest < org[OLDEST] + MARKS_STEP_MILLIS then return end
+  org[OLDEST] = oldest
+  local gone = redis.call('ZCOUNT', call.marks, '-inf', '(' .. digits(oldest))
+  if gone > 0 then redis.call('ZREMRANGEBYRANK', call.marks, 0, math.min(gone, MARKS_AT_ONCE) - 1) end
+end
+
+-- Marks the id as used, and frees what it holds, if anything; `org` was loaded with the hold's fields.
+local function end_hold(call, org, id, issued, hold)
   redis.call('ZADD', call.marks, digits(issued), id)
-  local oldest = oldest_marked(call, org)
-  if not org or oldest == org.oldest then return end
-  org.oldest = oldest
-  redis.call('HSET', call.state, 'oldest', digits(oldest))
-  local gone = redis.call('ZRANGEBYSCORE', call.marks, '-inf', '(' .. digits(oldest), 'LIMIT', 0, MARKS_A_SECOND)
-  if #gone > 0 then redis.call('ZREM', call.marks, unpack(gone)) end
-end
-
--- Frees what is held, if anything is; answers how much.
-local function end_hold(call, org, id, issued)
-  local hold = load_hold(call, id)
-  if hold then
-    redis.call('HDEL', call.holds, id)
-    if org and org.is_counted then add_held(call, org, hold, -hold.held) end
+  if not hold then return 0 end
+  redis.call('HDEL', call.state, 'hold ' .. id)
+  if org and org[KNOWN] == 1 then
+    local period = period_at(org.terms, hold.granted_at)
+    redis.call('HSET', call.state, unpack(with_held(org, hold.request, period, -hold.held)))
   end
-  mark(call, org, id, issued)
-  return hold and hold.held or 0
+  return hold.held
 end
 
-local function granted(call, primary, hold)
-  return {'granted', hold.granted_at, hold.held, call.now, primary.lease_until}
+local SCANNED_AT_ONCE = 10000 -- fields; Redis looks at them, and hands on the holds alone
+
+-- All open holds as they are stored, by id.
+local function all_holds(call)
+  local found, cursor = {}, '0'
+  repeat
+    local page = redis.call('HSCAN', call.state, cursor, 'MATCH', 'hold *', 'COUNT', SCANNED_AT_ONCE)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do found[page[2][i]:sub(#'hold ' + 1)] = page[2][i + 1] end
+  until cursor == '0'
+  return found
+end
+
+local function granted(call, primary, granted_at, held)
+  return {'granted', granted_at, held, call.now, primary.lease_until}
 end

@@ -1,102 +1,102 @@
 -- What stands against holding an amount: a list of limits with their scopes, the same code for every level.
 
-local ALL_SCOPES = {organization = true, member = true}
+-- Of the fields that decide on a request: the hold itself, then the record of each scope by its level.
+local HOLD_PLACE = 1
+local MEMBER_PLACES = {member = 2}
 
--- A request is stored as the text 'ASKED MEMBER SURFACE [DIMENSION/VALUE …]', and compared by it (amount in micro-USD).
-local function request_of(call, text)
-  local words = words_of(text)
-  local request = {
-    text = text,
-    asked = tonumber(words[1]),
-    member = words[2],
-    scopes = {organization = 'organization/' .. call.organization, member = 'member/' .. words[2]},
-  }
-  for i = 4, #words do request.scopes[words[i]:match('^[^/]+')] = words[i] end
-  return request
+-- A request is stored as the text 'ASKED MEMBER SURFACE [DIMENSION/VALUE …]', and compared by it; `asked` is the
+-- text of an amount (micro-USD).
+local function request_of(id, asked, member, surface, scopes)
+  local fields, places = {'hold ' .. id, 'scope member/' .. member}, MEMBER_PLACES
+  local text = asked .. ' ' .. member .. ' ' .. surface
+  if #scopes > 0 then places = {member = 2} end
+  for i = 1, #scopes do
+    fields[#fields + 1] = 'scope ' .. scopes[i]
+    places[scopes[i]:match('^[^/]+')] = #fields
+    text = text .. ' ' .. scopes[i]
+  end
+  return {text = text, member = member, fields = fields, places = places}
 end
 
 local function next_scope(args, name)
   local scope = next_word(args, name)
   local dimension = scope:match('^([a-z_]+)/.')
-  if not dimension or ALL_SCOPES[dimension] then refuse_input(name) end
+  if not dimension or dimension == 'organization' or dimension == 'member' then refuse_input(name) end
   return scope
 end
 
--- Arguments: amount (micro-USD, at least 1), member, surface, number of further scopes, each as DIMENSION/VALUE.
-local function next_request(call, args)
-  local asked = next_whole(args, 'amount')
-  if asked == 0 then refuse_input('amount') end
-  local words = {digits(asked), next_word(args, 'member'), next_word(args, 'surface')}
+-- Of two projects only one could be checked.
+local function check_scopes(scopes)
+  if #scopes < 2 then return end
   local named = {}
-  for _, scope in ipairs(next_list(args, 'scopes', next_scope)) do
-    -- Of two projects only one could be checked.
+  for _, scope in ipairs(scopes) do
     local dimension = scope:match('^[^/]+')
     if named[dimension] then refuse_input('scopes') end
     named[dimension] = true
-    words[#words + 1] = scope
   end
-  return request_of(call, table.concat(words, ' '))
 end
 
--- Each level's name, scope, cap, spent and held in the period; then the same of the credits, and if it is a member.
-local function standings(call, org, request, period)
-  local start = digits(org.bounds[period])
-  local fields = {'member ' .. request.member, 'purchased', 'used', 'held'}
-  for _, level in ipairs(org.levels) do
-    local scope = request.scopes[level] or level
-    fields[#fields + 1] = 'cap ' .. scope
-    fields[#fields + 1] = 'cap ' .. level
-    fields[#fields + 1] = 'spent ' .. start .. ' ' .. scope
-    fields[#fields + 1] = 'held ' .. start .. ' ' .. scope
-  end
-  local found = redis.call('HMGET', call.state, unpack(fields))
-  local rows = {}
-  for i, level in ipairs(org.levels) do
-    local at = 4 * i
-    rows[i] = {
-      name = level .. '_cap',
-      scope = request.scopes[level] or level,
-      -- Unlimited is said, never a missing key.
-      cap = found[at + 1] or found[at + 2] or '0',
-      spent = tonumber(found[at + 3] or '0'),
-      held = tonumber(found[at + 4] or '0'),
-      is_named = request.scopes[level] ~= nil,
-    }
-  end
-  local credits = {
-    name = 'credits',
-    scope = 'organization/' .. call.organization,
-    cap = org.funding == 'arrears' and 'unlimited' or found[2] or '0',
-    spent = tonumber(found[3] or '0'),
-    held = tonumber(found[4] or '0'),
-    is_named = true,
-  }
-  return rows, credits, found[1] == '1'
+-- Arguments: amount (micro-USD, at least 1), member, surface, number of further scopes, each as DIMENSION/VALUE.
+-- Answers the request and its amount.
+local function next_request(id, args)
+  local asked = next_whole(args, 'amount')
+  if asked == 0 then refuse_input('amount') end
+  local text = args.list[args.at]
+  local member, surface = next_word(args, 'member'), next_word(args, 'surface')
+  local scopes = next_list(args, 'scopes', next_scope)
+  check_scopes(scopes)
+  return request_of(id, text, member, surface, scopes), asked
+end
+
+local function is_member(org, request)
+  return record_at(org, request, 'member')[MEMBER] == 1
 end
 
 -- Exact as long as the answer isn't negative; what was rounded below zero is negative all the same.
-local function has_room(row, amount)
-  return row.cap == 'unlimited' or amount <= tonumber(row.cap) - row.spent - row.held
+local function has_room(amount, cap, spent, held)
+  return amount <= cap - spent - held
 end
 
--- Every reason (RULES R24): name, scope, cap, spent, held; empty where a reason has no amounts. Nil: no reason.
-local function refusal(call, org, request, amount, period)
-  local rows, credits, is_member = standings(call, org, request, period)
-  -- The sums of held amounts must stay exact, too.
-  if not has_room({cap = EXACT, spent = 0, held = credits.held}, amount) then refuse_input('amount') end
-  local answer = {'refused', call.now, org.bounds[period + 1]}
-  local function add(name, scope, cap, spent, held)
-    for _, item in ipairs({name, scope, cap, spent, held}) do answer[#answer + 1] = item end
-  end
-  if not is_member then add('member', 'member/' .. request.member, '', '', '') end
-  if org.seats ~= 'every_member' then add('seat', 'member/' .. request.member, '', '', '') end
-  rows[#rows + 1] = credits
-  for _, row in ipairs(rows) do
-    if not row.is_named then
-      add(row.scope, row.scope, '', '', '')
-    elseif not has_room(row, amount) then
-      add(row.name, row.scope, row.cap, row.spent, row.held)
+-- Which scope of the level the request names; the level alone where it names none.
+local function scope_named(call, request, level)
+  if level == 'organization' then return 'organization/' .. call.organization end
+  local place = request.places[level]
+  return place and request.fields[place]:sub(#'scope ' + 1) or level
+end
+
+-- The list with one more reason: name, scope, cap, spent, held; empty where a reason has no amounts.
+local function with_reason(found, name, scope, cap, spent, held)
+  found = found or {}
+  for _, item in ipairs({name, scope, cap or '', spent or '', held or ''}) do found[#found + 1] = item end
+  return found
+end
+
+-- Every reason (RULES R24); nil when there is none.
+local function reasons(call, org, request, amount, period)
+  local found
+  if not is_member(org, request) then found = with_reason(found, 'member', 'member/' .. request.member) end
+  if org.terms.seats ~= 'every_member' then found = with_reason(found, 'seat', 'member/' .. request.member) end
+  local levels = org.terms.levels
+  for i = 1, #levels do
+    local level = levels[i]
+    local cap, spent, held, is_named = level_standing(org, request, level, period)
+    if not is_named then
+      found = with_reason(found, level, level)
+    elseif not has_room(amount, cap, spent, held) then
+      found = with_reason(found, level .. '_cap', scope_named(call, request, level), cap_text(cap), spent, held)
     end
   end
-  if #answer > 3 then return answer end
+  local cap, spent, held = credits_standing(org)
+  if not has_room(amount, cap, spent, held) then
+    found = with_reason(found, 'credits', 'organization/' .. call.organization, cap_text(cap), spent, held)
+  end
+  return found
+end
+
+-- Nil: nothing stands against it.
+local function refusal(call, org, request, amount, period)
+  -- The sums of held amounts must stay exact, too.
+  if amount > MOST - org[HELD] then refuse_input('amount') end
+  local found = reasons(call, org, request, amount, period)
+  if found then return {'refused', call.now, org.terms.bounds[period + 1], unpack(found)} end
 end

@@ -1,20 +1,35 @@
 -- The primary's own keys, all beginning with its prefix, for example `tollkeeper-primary:{0}`:
---   :epoch     hash: epoch, phase (recovering, open), library, run_id, replication_id, lease_until (microseconds)
+--   :epoch     hash: trust ('EPOCH PHASE LIBRARY LEASE_UNTIL', the phase is recovering or open, the lease in
+--              microseconds), run_id, replication_id
 --   :emitters  hash: emitter -> started, answered (has re-asserted its holds in this epoch), retired
 --   :seen      sorted set: those of them that are not retired, by when they were last seen (microseconds)
---   :noted:EMITTER  set: the organizations in which it may hold
+--   :noted:EMITTER  set: the organizations in which it may hold; there is none of an emitter that isn't listed
+--   :left:EMITTER   set: the same of one that was retired, until its holds there are gone
 --   :asked     sorted set: organizations to be warmed, by when that was asked (microseconds)
 --   :bell      list: one word while something was asked and nobody has begun to wait since
 --   :published:KIND  hash: version, items (separated by spaces)
 
+local parsed_trust -- of the last call: it changes once a second
+
 local function load_primary(prefix)
-  local found = redis.call('HMGET', prefix .. ':epoch', 'library', 'epoch', 'phase', 'lease_until')
-  return {
-    library = found[1] or nil,
-    epoch = tonumber(found[2] or '0'),
-    phase = found[3] or nil,
-    lease_until = tonumber(found[4] or '0'),
-  }
+  local text = redis.call('HGET', prefix .. ':epoch', 'trust')
+  if not text then return {epoch = 0, lease_until = 0} end
+  if not parsed_trust or parsed_trust.text ~= text then
+    local epoch, phase, library, lease_until = text:match('^(%d+) (%a+) (%S+) (%d+)$')
+    parsed_trust = {
+      text = text,
+      epoch = tonumber(epoch),
+      phase = phase,
+      library = library,
+      lease_until = tonumber(lease_until),
+    }
+  end
+  return parsed_trust
+end
+
+local function store_primary(prefix, primary)
+  local words = {digits(primary.epoch), primary.phase, primary.library, digits(primary.lease_until)}
+  redis.call('HSET', prefix .. ':epoch', 'trust', table.concat(words, ' '))
 end
 
 local KINDS = {'prices', 'policies'}
@@ -61,17 +76,18 @@ local function not_listed(prefix, emitter)
   if standing == 'retired' then return {'emitter', 'retired'} end
 end
 
--- Without the note nobody would find the holds of this emitter here when it is retired.
+-- Without the note nobody would find the holds of this emitter here when it is retired. Who is noted is listed.
 local function not_noted(prefix, emitter, organization)
-  if redis.call('SISMEMBER', prefix .. ':noted:' .. emitter, organization) == 0 then
-    return {'emitter', 'unnoted'}
-  end
+  if redis.call('SISMEMBER', prefix .. ':noted:' .. emitter, organization) == 1 then return nil end
+  return not_listed(prefix, emitter) or {'emitter', 'unnoted'}
 end
 
 -- Final, whatever is said of it later.
 local function retire(prefix, emitter)
   redis.call('HSET', prefix .. ':emitters', emitter, 'retired')
   redis.call('ZREM', prefix .. ':seen', emitter)
+  local noted = prefix .. ':noted:' .. emitter
+  if redis.call('EXISTS', noted) == 1 then redis.call('RENAME', noted, prefix .. ':left:' .. emitter) end
 end
 
 -- Who waits at the bell is woken; it holds one word at most, however long nobody waits.

@@ -62,11 +62,10 @@ local function touch(keys, args)
   local emitter = next_word(args, 'emitter')
   no_more(args)
 
-  local answer = answer_epoch(keys[1])
+  local answer = answer_epoch(prefix)
   if answer[1] == 'absent' then return answer end
   local primary = load_primary(prefix)
-  local run_id, replication_id = incarnation()
-  if run_id ~= answer[5] or replication_id ~= answer[6] then return untrusted(primary, 'incarnation') end
+  if not is_about(keys[1], incarnation()) then return untrusted(primary, 'incarnation') end
   answer[1] = 'touched'
   answer[#answer + 1] = redis.call('HGET', prefix .. ':emitters', emitter) or 'unlisted'
   for _, kind in ipairs(KINDS) do answer[#answer + 1] = published_version(prefix, kind) end

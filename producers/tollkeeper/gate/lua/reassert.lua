@@ -1,6 +1,6 @@
 -- reassert: an emitter's open holds of one organization, while the primary is recovering.
 --
--- Keys: the organization's state, holds, marks.
+-- Keys: the organization's state, marks.
 -- Arguments: primary's prefix, epoch; emitter; number of holds, each: hold id, granted at (microseconds),
 --   held (micro-USD), then the request as `hold` got it: amount (micro-USD), member, surface, number of
 --   further scopes, each as DIMENSION/VALUE.
@@ -12,16 +12,16 @@ local function not_recovering(primary)
 end
 
 local function next_open_hold(call, args, emitter)
-  local id, parsed = next_id(args, 'holds')
+  local id, issued, its_organization, its_emitter = next_id(args, 'holds')
   local granted_at, held = next_whole(args, 'holds'), next_whole(args, 'holds')
   return {
     id = id,
-    issued = parsed.issued,
+    issued = issued,
     epoch = call.epoch,
     granted_at = granted_at,
     held = held,
-    request = next_request(call, args),
-    is_foreign = parsed.organization ~= call.organization or parsed.emitter ~= emitter,
+    request = (next_request(id, args)),
+    is_foreign = its_organization ~= call.organization or its_emitter ~= emitter,
   }
 end
 
@@ -34,8 +34,8 @@ end
 -- A mark is final: this one was released or settled after its emitter had sent it. The oldest marks may be gone.
 local function has_ended(call, org, one)
   if redis.call('ZSCORE', call.marks, one.id) then return true end
-  local may_be_gone = org and one.issued < org.oldest
-  return may_be_gone and redis.call('HEXISTS', call.holds, one.id) == 0
+  local may_be_gone = org and one.issued < org[OLDEST]
+  return may_be_gone and redis.call('HEXISTS', call.state, 'hold ' .. one.id) == 0
 end
 
 local function reassert(keys, args)
@@ -45,17 +45,17 @@ local function reassert(keys, args)
   no_more(args)
 
   local primary = load_primary(call.prefix)
-  local org = load_organization(call)
+  local org = load_organization(call, NO_FIELDS)
   local no = not_in_force(primary) or older_epoch(call, org) or not_in_epoch(primary, call.epoch)
-    or not_recovering(primary) or not_listed(call.prefix, emitter)
-    or not_noted(call.prefix, emitter, call.organization) or any_foreign(holds)
+    or not_recovering(primary) or not_noted(call.prefix, emitter, call.organization) or any_foreign(holds)
   if no then return no end
 
   if not org then become_unknown(call, nil, 0) end
+  redis.call('PERSIST', call.state)
   local kept = 0
   for _, one in ipairs(holds) do
     if not has_ended(call, org, one) then
-      store_hold(call, one.id, one)
+      redis.call('HSET', call.state, 'hold ' .. one.id, hold_text(one.epoch, one.granted_at, one.held, one.request))
       kept = kept + 1
     end
   end

@@ -1,21 +1,22 @@
 -- release: free a hold whose call the provider did not begin to answer.
 --
--- Keys: the organization's state, holds, marks.
+-- Keys: the organization's state, marks.
 -- Arguments: primary's prefix, epoch; hold id.
 -- Answers: released, freed (micro-USD, 0 when it had ended before); stale; untrusted; hold_id with cause foreign.
 -- An id that never came is marked as used, since its `hold` may still be on the way.
 
 local function release(keys, args)
   local call = organization_call(keys, args)
-  local id, parsed = next_id(args, 'hold_id')
+  local id, issued, its_organization = next_id(args, 'hold_id')
   no_more(args)
 
   local primary = load_primary(call.prefix)
-  local org = load_organization(call)
+  local open = load_hold(call, id)
+  local org = load_organization(call, open and open.request.fields or NO_FIELDS)
   local no = not_in_force(primary) or older_epoch(call, org)
   if no then return no end
-  if parsed.organization ~= call.organization then return {'hold_id', 'foreign'} end
-  return {'released', end_hold(call, org, id, parsed.issued)}
+  if its_organization ~= call.organization then return {'hold_id', 'foreign'} end
+  return {'released', end_hold(call, org, id, issued, open)}
 end
 
 register('release', release, FREES)
