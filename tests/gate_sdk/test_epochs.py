@@ -63,6 +63,21 @@ def test_all_open_holds_are_reasserted_and_only_then_is_the_recovery_answered(de
     desk.hold().release()
 
 
+def test_a_recovery_waits_for_usage_that_is_spooled_and_not_on_the_log(desk: Desk) -> None:
+    """Its hold is in no memory any more, and its charge in no snapshot."""
+    still_open, settled = desk.hold(max_cost_usd="0.000002"), desk.hold(max_cost_usd="0.000003")
+    begin_epoch(desk, 2)
+    settled.settle(usage(desk))
+    desk.gate.core.tick()
+    assert held_in(desk, 2) == {still_open.hold_id: 2}
+    assert end_recovery(desk, 2) == a.Waiting((desk.me,))
+    while desk.emitter.send_step():
+        continue
+    still_open.settle(usage(desk))  # spooled later: its hold was re-asserted
+    desk.gate.core.tick()
+    assert end_recovery(desk, 2) == a.Done("opened")
+
+
 def test_a_process_without_holds_answers_too(desk: Desk) -> None:
     begin_epoch(desk, 2)
     desk.line.calls.clear()

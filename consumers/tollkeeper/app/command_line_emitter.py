@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +80,10 @@ class CommandLineEmitter:
     def hand_in(self, usages: Sequence[Usage]) -> Future[None]:
         """The command line has no usage of its own: see `emit`."""
         raise Misuse("the command line's holds are settled by usage that services report")
+
+    def mark(self) -> Callable[[], bool]:
+        """There is no usage that the log could lack."""
+        return lambda: True
 
     def report(self, facts: Sequence[GateEvent]) -> Future[None]:
         """Facts about refusals, for the log."""

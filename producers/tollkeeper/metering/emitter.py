@@ -128,6 +128,12 @@ class Emitter:
         """Without threads: send a batch of each spool that has one. Whether anything moved."""
         return self.start().sender.step()
 
+    def mark(self) -> Callable[[], bool]:
+        """Answers, from now on, whether the log has acknowledged everything that is durable now."""
+        sender = self.start().sender
+        target = sender.target()
+        return lambda: sender.has_sent(target)
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until the log has acknowledged everything emitted so far; False when it hasn't."""
         engine = self._engine

@@ -53,6 +53,10 @@ class FakeSpool:
             self.facts.append(fact)
         return _done(None)
 
+    def mark(self) -> Callable[[], bool]:
+        """There is no log to wait for."""
+        return lambda: True
+
     def close(self, timeout_s: float) -> bool:
         """Nothing is left."""
         self.is_closed = True

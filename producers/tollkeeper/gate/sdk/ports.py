@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -63,6 +63,9 @@ class Recorder(Protocol):
 
     def report(self, facts: Sequence[GateEvent]) -> Future[None]:
         """Make other facts durable."""
+
+    def mark(self) -> Callable[[], bool]:
+        """Answers, from now on, whether the log has acknowledged everything that is durable now."""
 
     def close(self, timeout_s: float) -> bool:
         """Wait for the log and end. False: something is left in the spool."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -44,6 +44,10 @@ class EmitterRecorder:
         entry = Entry((), self._emitter.deadline(), Future(), tuple(facts))
         self._offer(entry)
         return entry.future
+
+    def mark(self) -> Callable[[], bool]:
+        """Whether the log has acknowledged everything that is durable now: ask what this answers."""
+        return self._emitter.mark()
 
     def close(self, timeout_s: float) -> bool:
         """Wait for the log and end. False: something is left in the spool."""

@@ -20,10 +20,10 @@ AT_ONCE = 200
 """Holds in one call, and organizations in one note: a function keeps everybody else waiting."""
 
 
-def answer_recovering(
+def reassert_all(
     functions: Functions, holds: Sequence[HeldCall], *, emitter: str, epoch: int, tag: str
 ) -> bool:
-    """Whether the server now has all of them, and knows that these are all.
+    """Whether the server now has all of them.
 
     False or GateUnavailable: it has changed meanwhile, or didn't answer; the whole of it may be done
     again, as often as need be.
@@ -41,10 +41,17 @@ def answer_recovering(
         for name, kept in by_organization.items()
         for at in range(0, len(kept), AT_ONCE)
     ]
-    answered: list[Call[Any]] = [encoding.answer(epoch, emitter, tag=tag)]
-    # Each only after all before it: without its note an organization's holds are refused, and who has
-    # answered is believed to have said everything.
-    return all(_are_done(functions, calls) for calls in (notes, tellings, answered))
+    # All notes first: without its note an organization's holds are refused.
+    return all(_are_done(functions, calls) for calls in (notes, tellings))
+
+
+def say_answered(functions: Functions, *, emitter: str, epoch: int, tag: str) -> bool:
+    """Say that this emitter has said everything; whether the server has heard it.
+
+    It has when its open holds are re-asserted, and the usage of all that ended before is on the log:
+    the recovery waits for the fold of what is on the log by then, and of nothing else.
+    """
+    return _are_done(functions, [encoding.answer(epoch, emitter, tag=tag)])
 
 
 def _are_done(functions: Functions, calls: Sequence[Call[Any]]) -> bool:

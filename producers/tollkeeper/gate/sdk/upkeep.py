@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -25,7 +25,7 @@ from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.gate.sdk.book import Kept
 from tollkeeper.gate.sdk.primary import Primary
-from tollkeeper.gate.sdk.recovery import answer_recovering
+from tollkeeper.gate.sdk.recovery import reassert_all, say_answered
 from tollkeeper.gate.sdk.reports import Reports
 from tollkeeper.gate.sdk.session import MICROS, Ending, Session
 from tollkeeper.logline import LogLine, failure
@@ -43,6 +43,8 @@ class Upkeep:
         self._identifying: Future[str] | None = None
         self._retired: set[str] = set()
         self._is_broken = False
+        self._marks: dict[tuple[str, str, int], Callable[[], bool]] = {}
+        """By primary, emitter and epoch: whether all is on the log that had ended when it recovered."""
         self._said: dict[tuple[str, ...], str] = {}
         """What is away, and the last cause that was logged of it."""
 
@@ -71,6 +73,7 @@ class Upkeep:
         """In a forked child: the lock may be held by a thread that isn't here."""
         self._ticking = threading.Lock()
         self._identifying = None
+        self._marks = {}
         self._retired = set()
 
     def _identify(self) -> None:
@@ -164,12 +167,22 @@ class Upkeep:
             for kept in session.book.having(lambda one: one.is_open_for(emitter))
             if tag_of(kept.organization) == primary.tag
         ]
-        if answer_recovering(
+        if not reassert_all(
             session.functions, holds, emitter=emitter, epoch=epoch, tag=primary.tag
         ):
+            session.wake()
+            return
+        # After the list: what isn't on it any more is durable by now.
+        is_on_the_log = self._marks.setdefault(
+            (primary.tag, emitter, epoch), session.recorder.mark()
+        )
+        if is_on_the_log() and say_answered(
+            session.functions, emitter=emitter, epoch=epoch, tag=primary.tag
+        ):
+            self._marks = {key: mark for key, mark in self._marks.items() if key[2] >= epoch}
             session.counters.add("reasserted", len(holds))
             logger.info(LogLine("holds_reasserted", emitter=emitter, epoch=epoch, holds=len(holds)))
-        session.wake()
+            session.wake()
 
     def take_back_abandoned(self) -> None:
         """End the holds that nobody will end any more."""
