@@ -12,7 +12,9 @@ from app.commands import CommandLine, line
 from support.homes import start
 from support.waiting import eventually
 
+from tollkeeper.app.doctor import findings_of_gate
 from tollkeeper.app.examining import shown_settings
+from tollkeeper.app.gate_looking import GateFacts, PrimaryNow
 from tollkeeper.app.run_settings import load_run_settings
 from tollkeeper.app.settings import load_settings
 from tollkeeper.errors import LogUnavailable
@@ -131,3 +133,34 @@ def test_no_secret_is_shown() -> None:
     assert shown["TOLLKEEPER_KAFKA_USERNAME"] == "tk"
     assert "sslmode=require" in shown["TOLLKEEPER_SQL"]
     assert shown_url("sqlite:////home.sqlite") == "sqlite:////home.sqlite"
+
+
+def test_an_embedded_gate_beside_a_shared_log_is_named() -> None:
+    shared = load_settings({"TOLLKEEPER_LOG": "kafka://h:9092"})
+    alone = load_settings({})
+    facts = GateFacts(is_running=True)
+    (found,) = findings_of_gate(facts, shared)
+    assert (found.is_fine, found.next_step) == (False, "set TOLLKEEPER_REDIS on every machine")
+    assert [*findings_of_gate(facts, alone)] == []
+    assert [one.is_fine for one in findings_of_gate(GateFacts(is_running=False), shared)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("phase", "lease_s", "is_fine", "step"),
+    [
+        ("open", 1.0, True, ""),
+        ("open", 0.0, False, "tollkeeper run"),
+        ("recovering", 1.0, False, "tollkeeper emitters list"),
+        ("absent", 0.0, False, "tollkeeper run"),
+    ],
+)
+def test_a_gate_that_grants_nothing_says_what_to_do(
+    phase: str, lease_s: float, is_fine: bool, step: str
+) -> None:
+    settings = load_settings(
+        {"TOLLKEEPER_LOG": "kafka://h:9092", "TOLLKEEPER_REDIS": "redis://h:6379"}
+    )
+    primary = PrimaryNow("0", 1, phase, lease_s, 0, 0, 0, 0)
+    (found,) = findings_of_gate(GateFacts(True, [primary], {"0": "noeviction"}), settings)
+    assert found.is_fine is is_fine
+    assert step in found.next_step

@@ -12,7 +12,7 @@ from app.commands import CommandLine, twins_are_exact
 from gate.spoiling import spoil
 from redis import Redis
 
-from tollkeeper.gate.embedded import embedded_gate, stop_embedded_gate
+from tollkeeper.gate.embedded import embedded_gate
 from tollkeeper.money.amounts import nanos_to_usd
 
 USD = 10**9
@@ -176,6 +176,7 @@ def test_a_gate_that_is_away_is_exit_code_3(
         ended = tk(*arguments)
         assert ended.code == 3, arguments
         assert "the gate can't be asked" in ended.err
+    assert tk("gate", "stop").code == 2
     (moment,) = tk("gate", "watch", "--for", "0", "--json").out.splitlines()
     assert "the gate can't be asked" in json.loads(moment)["away"]
     assert tk("gate", "watch", "--for", "0").code == 3
@@ -230,7 +231,8 @@ def test_a_gate_that_was_restarted_begins_anew_and_says_what_is_gone(tk: Command
     opened(tk).json("credits", "buy", "acme", "10")
     hold(tk, "ann", "8")
     before = tk.json("gate", "watch", "--for", "0")["primaries"][0]["epoch"]
-    stop_embedded_gate(tk.home)
+    assert tk.json("gate", "stop")["was_running"] is True
+    assert "no embedded gate" in tk("gate", "stop").out
     assert tk.json("holds", "list", "acme")["holds"] == []
     assert hold(tk, "ann", "9")["granted"] is True
     assert tk.json("gate", "watch", "--for", "0")["primaries"][0]["epoch"] == before + 1

@@ -40,7 +40,7 @@ def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
         Finding("home", True, str(settings.home)),
         *(_reached(one, settings, facts) for one in facts.services),
         *_of_partitions(facts),
-        *([] if facts.gate is None else _of_gate(facts.gate, settings)),
+        *([] if facts.gate is None else findings_of_gate(facts.gate, settings)),
         *([] if facts.books is None else _of_books(facts.books)),
         *_of_spool(facts.spool),
     ]
@@ -101,16 +101,20 @@ def _halt_step(cause: str) -> str:
     )
 
 
-def _of_gate(gate: GateFacts, settings: Settings) -> Iterator[Finding]:
+def findings_of_gate(gate: GateFacts, settings: Settings) -> Iterator[Finding]:
+    """Whether it can grant, and would forget nothing."""
     if not gate.is_running:
         yield Finding("gate", True, "embedded; the first hold starts it")
         return
+    if settings.redis.is_embedded and not settings.is_alone:
+        detail = "the embedded gate is known to this home alone, and log or ledger are shared"
+        yield Finding("gate", False, detail, "set TOLLKEEPER_REDIS on every machine")
     for one in gate.primaries:
         state = f"primary {one.primary}: epoch {one.epoch} is {one.phase}"
         lease = f"leased for {one.lease_s:.1f} s" if one.lease_s > 0 else "not leased"
         known = f"{one.emitters} emitters, {one.asked} organizations wait to be warmed"
-        # Without a server each command keeps the embedded gate while it asks.
-        is_idle = settings.redis.is_embedded and one.lease_s <= 0
+        # Without a server each command keeps the gate while it asks.
+        is_idle = settings.is_alone and one.lease_s <= 0
         is_fine = is_idle or one.grants
         step = "" if is_fine else _gate_step(one)
         yield Finding("gate", is_fine, f"{state}, {lease}, {known}", step)

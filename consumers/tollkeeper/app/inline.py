@@ -34,7 +34,7 @@ class Inline:
         self._app = app
         self._stop = threading.Event()
         self.enforcement: Enforcement = app.enforcing.started()
-        self.is_ours = app.settings.kafka is None and app.settings.is_sql_embedded
+        self.is_ours = app.settings.is_alone
 
     def open(self, tick: Callable[[], None], *, said: Said) -> None:
         """Have every primary open; `tick` answers for this command's own emitter meanwhile.

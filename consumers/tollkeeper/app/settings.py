@@ -27,6 +27,11 @@ class Settings(LogSettings, frozen=True, kw_only=True):
         """Whether the database is a file of this machine, which is made on first use."""
         return make_url(self.sql).get_backend_name() == "sqlite"
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether log and ledger are this home's own, so that no process elsewhere works on them."""
+        return self.kafka is None and self.is_sql_embedded
+
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in force. InvalidInput names what is unknown or not possible in this release."""

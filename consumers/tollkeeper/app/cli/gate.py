@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tollkeeper.app.cli.common import json_option, open_app
 from tollkeeper.app.cli.durations import duration_s
 from tollkeeper.app.cli.exit_codes import AWAY
 from tollkeeper.app.cli.gate_policy import policy
-from tollkeeper.app.cli.output import out
+from tollkeeper.app.cli.output import out, print_json
 from tollkeeper.app.gate_looking import (
     HeldNow,
     PrimaryNow,
@@ -24,9 +25,11 @@ from tollkeeper.app.gate_looking import (
     look_at_primaries,
     running_functions,
 )
+from tollkeeper.app.settings import load_settings
 from tollkeeper.errors import GateUnavailable, InvalidInput
 from tollkeeper.events.ids import check_organization, now_micros
 from tollkeeper.gate.amounts import NANOS_PER_MICRO
+from tollkeeper.gate.embedded import running_gate, stop_embedded_gate
 from tollkeeper.gate.functions import GateFunctions
 from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.reports.documents import instant
@@ -90,6 +93,22 @@ def watch(organizations: tuple[str, ...], how_long: str | None, every: str, as_j
                 out().print(_shown(moment))
     if moment.away is not None:
         raise SystemExit(AWAY)
+
+
+@gate.command("stop")
+@json_option
+def stop(as_json: bool) -> None:
+    """End this home's embedded gate; its data stays, and the next hold starts it again."""
+    settings = load_settings(os.environ).redis
+    if not settings.is_embedded:
+        raise InvalidInput("TOLLKEEPER_REDIS", "names a server that is stopped where it runs")
+    was_running = running_gate(settings.home) is not None
+    if was_running:
+        stop_embedded_gate(settings.home)
+    if as_json:
+        print_json({"home": str(settings.home), "was_running": was_running})
+    else:
+        out().print("the embedded gate has ended" if was_running else "no embedded gate runs here")
 
 
 def _moments(
