@@ -11,9 +11,13 @@ import pytest
 from app.commands import CommandLine, twins_are_exact
 from gate.spoiling import spoil
 from redis import Redis
+from sqlalchemy import select
+from support.homes import opened_app
 
 from tollkeeper.gate.embedded import embedded_gate
+from tollkeeper.ledger.gate_tables import admitted_call
 from tollkeeper.money.amounts import nanos_to_usd
+from tollkeeper.outbox.database import reading
 
 USD = 10**9
 OUTPUT_USD = "claude-sonnet-5"
@@ -183,6 +187,18 @@ def test_a_gate_that_is_away_is_exit_code_3(
     doctor = tk.json("doctor", code=3)
     (finding,) = [one for one in doctor["findings"] if one["what"] == "redis"]
     assert (finding["ok"], "TOLLKEEPER_REDIS" in finding["next_step"]) == (False, True)
+
+
+def test_what_a_policy_lets_through_holds_nothing_and_is_recorded(tk: CommandLine) -> None:
+    opened(tk)
+    assert tk.json("gate", "policy", "acme", "observe")
+    document = hold(tk, "ann", "8")
+    assert (document["granted"], document["hold_id"], document["policy"]) == (True, None, "observe")
+    assert (document["held_nanos"], tk.json("holds", "list", "acme")["count"]) == (0, 0)
+    assert "policy observe" in tk("hold", "acme", "ann", "--surface", "web", "--usd", "8").out
+    with opened_app(tk.home) as app, reading(app.engine) as connection:
+        rows = connection.execute(select(admitted_call.c.cause, admitted_call.c.amount_nanos))
+        assert [tuple(row) for row in rows] == [("credits", 8 * USD)] * 2
 
 
 def test_a_hold_has_a_name_and_an_end(tk: CommandLine) -> None:

@@ -56,10 +56,11 @@ def hold(app: App, asked: Ask, *, suffix: str | None, said: Said) -> tuple[Kept,
     try:
         return core.conclusions.of_hold(asked, drive(steps, run, pause))
     except Refused:
-        core.tick()  # releases what may be held all the same, and reports the refusal
-        inline.fold()
+        core.tick()  # releases what may be held all the same
         raise
     finally:
+        core.reports.deliver()  # that it was refused, or let through by a policy
+        inline.fold()
         functions.close()
 
 

@@ -19,6 +19,8 @@ from tollkeeper.pipeline.settings import GROUP, PipelineSettings
 
 OPEN_WITHIN_S = 60.0
 """A new epoch waits for old leases, then up to 30 s for emitters that don't answer, then for the fold."""
+FOLDED_WITHIN_S = 10.0
+"""Longer than the session of a consumer that was killed; a backlog is waited for no longer."""
 PAUSE_S = 0.05
 TELLING_ROUNDS = 100
 QUICK = PipelineSettings(poll_timeout_s=0.02)
@@ -37,7 +39,7 @@ class Inline:
         self.is_ours = app.settings.is_alone
 
     def open(self, tick: Callable[[], None], *, said: Said) -> None:
-        """Have every primary open; `tick` answers for this command's own emitter meanwhile.
+        """Have every primary open, and the log folded; `tick` answers for this command's own emitter.
 
         `said` hears what is waited for. Raises GateUnavailable after OPEN_WITHIN_S. Where others keep the
         gate this does nothing.
@@ -48,11 +50,14 @@ class Inline:
         if not self._app.log.owners(GROUP):
             self._catch_up()  # what dead processes left is sent, and they are retired
         until = time.monotonic() + OPEN_WITHIN_S
+        folded_until = time.monotonic() + FOLDED_WITHIN_S
         heard = ""
         while True:
             waits = [one for one in self.step() if one.state != "open"]
             tick()
-            if not waits:
+            # What this home's commands decided before counts; others may fold it, or have just died.
+            is_folded = not lag_of(self._app) or time.monotonic() >= folded_until
+            if not waits and is_folded:
                 return
             if time.monotonic() >= until:
                 raise GateUnavailable(f"the gate doesn't open: {_waiting(waits)}")
