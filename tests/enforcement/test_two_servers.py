@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,33 @@ def test_a_new_server_that_lacks_what_was_followed_is_given_our_own(world: World
         world.consumer.enforcement.keep()
     world.recover()
     assert (world.key.epoch, world.key.phase, world.key.library) == (2, "open", own)
+
+
+def test_a_connection_that_stayed_with_the_former_server_begins_no_epoch(
+    split: tuple[World, Consumer],
+) -> None:
+    """The address leads to one server; a connection from before may still lead to another."""
+    world, other = split
+    world.open()
+    asked = other.enforcement.means.functions
+    assert isinstance(asked, Functions)
+    former = copy(asked)
+    asked.be_led_to(world.functions)
+    assert [one.state for one in other.enforcement.keep()] == ["open"]
+    asked.be_led_to(former)
+    asked.on_reconnect = lambda: asked.be_led_to(world.functions)
+    assert [one.state for one in other.enforcement.keep()] == ["open"]
+    assert world.row.epoch == 1
+
+
+def test_who_sees_a_server_that_the_others_left_asks_over_new_connections(
+    split: tuple[World, Consumer],
+) -> None:
+    world, other = split
+    world.open()
+    other.enforcement.keep()
+    reconnects: list[None] = []
+    world.functions.on_reconnect = lambda: reconnects.append(None)
+    for tick in range(1, 3):
+        assert [one.state for one in world.consumer.enforcement.keep()] == ["elsewhere"]
+        assert len(reconnects) == tick

@@ -40,6 +40,7 @@ class Functions(GateFunctions):
         self._here = f"tollkeeper-test:{tag}:incarnation"
         self.before: Callable[[str], None] | None = None
         self.after: Callable[[str], None] | None = None
+        self.on_reconnect: Callable[[], None] = lambda: None
         self.become("run1")
 
     def run(self, call: Call[A]) -> A:
@@ -68,6 +69,10 @@ class Functions(GateFunctions):
             hook(call.function)
         finally:
             self.before, self.after = kept
+
+    def reconnect(self) -> None:
+        """See GateFunctions; connections are the test's to move."""
+        self.on_reconnect()
 
     def be_led_to(self, other: Functions) -> None:
         """As a name that stands for another server from here on."""

@@ -28,6 +28,9 @@ class Asking(Protocol):
     def tag_of(self, organization: str) -> str:
         """The primary's tag."""
 
+    def reconnect(self) -> None:
+        """New connections."""
+
     def close(self) -> None:
         """The connections."""
 
@@ -51,6 +54,10 @@ class InAsyncio:
     def tag_of(self, organization: str) -> str:
         """The primary's tag."""
         return self._gate.tag_of(organization)
+
+    def reconnect(self) -> None:
+        """New connections."""
+        self._gate.reconnect()
 
     def close(self) -> None:
         """The connections and the loop."""

@@ -54,6 +54,7 @@ class Line:
         self.on_answer: dict[str, Callable[[], None]] = {}
         """Done after the server has answered and before the answer arrives."""
         self.is_cut = False
+        self.reconnects = 0
 
     def tags(self) -> tuple[str, ...]:
         return (self.world.tag,)
@@ -79,6 +80,9 @@ class Line:
 
     def run_many(self, calls: Sequence[Call[Any]]) -> list[Any]:
         return [self._settled(call) for call in calls]
+
+    def reconnect(self) -> None:
+        self.reconnects += 1
 
     def close(self) -> None:
         self.is_cut = True

@@ -43,6 +43,30 @@ def held_in(desk: Desk, epoch: int) -> dict[str, int]:
     return {one.hold_id: one.held_micros for one in desk.world.holds() if one.epoch == epoch}
 
 
+def test_a_server_that_nobody_keeps_is_asked_over_new_connections_once_a_tick(desk: Desk) -> None:
+    """The address may lead to its successor by now, and the old one ends no connection."""
+    desk.tick()
+    assert desk.line.reconnects == 0
+    desk.pass_by(LEASE_MICROS / 1_000_000)
+    for _ in range(3):
+        desk.tick()
+    assert desk.line.reconnects == 1
+    desk.pass_by(desk.gate.settings.tick_s)
+    desk.tick()
+    assert desk.line.reconnects == 2
+    renew(desk.world.server.gate, desk.world.tag, epoch=1, lease_micros=LEASE_MICROS)
+    desk.pass_by(desk.gate.settings.tick_s)
+    desk.tick()
+    assert desk.line.reconnects == 2
+
+
+def test_a_server_that_does_not_answer_is_asked_over_new_connections(desk: Desk) -> None:
+    """As one that became a replica: it takes no writes, and keeps its connections."""
+    desk.line.is_cut = True
+    desk.tick()
+    assert desk.line.reconnects == 1
+
+
 def test_all_open_holds_are_reasserted_and_only_then_is_the_recovery_answered(desk: Desk) -> None:
     first, second, settled, released = (desk.hold(max_cost_usd=f"0.00000{n}") for n in (1, 2, 3, 4))
     second.extend(max_cost_usd="0.000005")

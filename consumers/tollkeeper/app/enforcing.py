@@ -53,6 +53,12 @@ class Enforcing:
                     self._take(functions)
             return self._enforcement
 
+    def reconnect(self) -> None:
+        """Ask over new connections from now on: a server that became a replica keeps those that it has."""
+        with self._lock:
+            if self._enforcement is not None:
+                self._enforcement.means.functions.reconnect()
+
     def close(self) -> None:
         """Close the connections; the embedded gate lives on."""
         with self._lock:

@@ -136,6 +136,7 @@ def _repeat(app: App, watch: Watch, stop: threading.Event, job: str, work: Work)
         except Unavailable as away:
             watch.waits(job, away)
             if isinstance(away, GateUnavailable):
+                app.enforcing.reconnect()
                 _revive(app, watch, job)
             stop.wait(RETRY_PAUSE_S)
         else:

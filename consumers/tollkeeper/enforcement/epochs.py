@@ -46,6 +46,7 @@ class EpochKeeper:
         self._observer = means.observer
         self._recovery = Recovery(means, tag)
         self._server: Incarnation | None = None
+        self._looked_at: Incarnation | None = None
         self._begun = 0
         self._row_since = (0, 0.0)
         self._has_looked = False
@@ -93,8 +94,11 @@ class EpochKeeper:
             case "keep":
                 self._renew(seen, row)
                 return self._state(seen, "open"), False
-            case "superseded" | "elsewhere":
-                return self._state(seen, verdict.step), False
+            case "elsewhere":
+                self._functions.reconnect()
+                return self._state(seen, "elsewhere"), False
+            case "superseded":
+                return self._state(seen, "superseded"), False
         raise BrokenInvariant(f"no such step: {verdict.step}")
 
     def _follow(self, seen: Seen, verdict: Verdict) -> None:
@@ -105,6 +109,16 @@ class EpochKeeper:
             self._functions.follow(seen.key.library)
 
     def _look(self) -> Seen:
+        seen = self._look_once()
+        if self._looked_at not in (None, seen.server):
+            # Some connections may still lead to a server that was replaced: what is decided now is
+            # about the one to which the address leads.
+            self._functions.reconnect()
+            seen = self._look_once()
+        self._looked_at = seen.server
+        return seen
+
+    def _look_once(self) -> Seen:
         # The key first: its `now` is what the lease counts from, and must be asked before SQL's row.
         key = self._functions.run(encoding.read_epoch(tag=self.tag))
         server = self._functions.incarnation(tag=self.tag)

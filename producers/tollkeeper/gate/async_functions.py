@@ -71,6 +71,7 @@ class AsyncGateFunctions:
     def __init__(self, client: AsyncClient, library: Library | None = None) -> None:
         self._client = client
         self._library = library or current_library()
+        self._reconnects = False
 
     @property
     def library(self) -> str:
@@ -128,11 +129,25 @@ class AsyncGateFunctions:
         await asyncio.gather(*(ask_node(node, numbered) for node, numbered in by_node.items()))
         return [answers[at] for at in range(len(calls))]
 
+    def reconnect(self) -> None:
+        """As `GateFunctions.reconnect`, from any thread; done by the loop before it asks next."""
+        self._reconnects = True
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
+    async def _renew_connections(self) -> None:
+        if not self._reconnects or not isinstance(self._client, Redis):
+            return
+        self._reconnects = False
+        pool = self._client.connection_pool
+        mark_used: Callable[[], Awaitable[None]] = pool.update_active_connections_for_reconnect
+        await mark_used()  # each ends after its answer
+        await pool.disconnect(inuse_connections=False)
+
     async def _ask(self, call: Call[Any]) -> object:
+        await self._renew_connections()
         words = command_of(self._library, call)
         ask: Callable[..., Awaitable[object]] = self._client.execute_command
         if isinstance(self._client, Redis):
@@ -160,6 +175,7 @@ class AsyncGateFunctions:
     async def _ask_many(self, node: Any, part: list[Numbered]) -> Sequence[object]:
         if isinstance(node, TollkeeperError):
             return [node] * len(part)
+        await self._renew_connections()
         pipeline = self._client.pipeline(transaction=False)
         target = {} if node is None else {"target_nodes": node}
         add: Callable[..., object] = pipeline.execute_command

@@ -166,6 +166,17 @@ class GateFunctions:
         """What the server does when its memory is full; only `noeviction` forgets no hold."""
         return str(self._info(tag, "memory").get("maxmemory_policy", "unknown"))
 
+    def reconnect(self) -> None:
+        """Have what is asked next go over new connections, to whichever server the address leads to now.
+
+        A server that was replaced may well live on, and nobody else ends the connections to it. The nodes
+        of a cluster know by themselves when they are cut off, and answer so.
+        """
+        if isinstance(self._client, Redis):
+            pool = self._client.connection_pool
+            pool.update_active_connections_for_reconnect()  # each after its answer
+            pool.disconnect(inuse_connections=False)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

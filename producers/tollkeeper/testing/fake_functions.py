@@ -81,6 +81,9 @@ class FakeFunctions:
         """Each call's answer or error."""
         return [self._settled(call) for call in calls]
 
+    def reconnect(self) -> None:
+        """There is no other one."""
+
     def close(self) -> None:
         """Nothing is open."""
 

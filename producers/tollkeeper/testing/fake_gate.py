@@ -182,6 +182,9 @@ class _Awaited:
     def follow(self, library: str) -> bool:
         return True
 
+    def reconnect(self) -> None:
+        self._functions.reconnect()
+
     async def run(self, call: Call[A]) -> A:
         await asyncio.sleep(0)
         answer = self._functions.run(call)

@@ -60,6 +60,7 @@ class AsyncGate:
             self._functions,
             settings or GateSettings(),
             follow=self._follow,
+            reconnect=self._reconnect,
             clock=clock,
             monotonic=monotonic,
             has_thread=has_thread,
@@ -136,6 +137,10 @@ class AsyncGate:
 
     def _follow(self, library: str) -> bool:
         return self._async_functions.follow(library) and self._functions.follow(library)
+
+    def _reconnect(self) -> None:
+        self._async_functions.reconnect()
+        self._functions.reconnect()
 
     async def __aenter__(self) -> Self:
         return self

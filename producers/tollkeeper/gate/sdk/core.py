@@ -40,6 +40,7 @@ class Core:
         settings: GateSettings,
         *,
         follow: Callable[[str], bool] | None = None,
+        reconnect: Callable[[], None] | None = None,
         clock: Callable[[], int] = now_micros,
         monotonic: Callable[[], float] = monotonic,
         has_thread: bool = True,
@@ -52,6 +53,7 @@ class Core:
             monotonic=monotonic,
             wake=wake,
             follow=follow or functions.follow,
+            reconnect=reconnect or functions.reconnect,
         )
         self.reports = Reports(recorder, self.session.counters, most=settings.max_reports)
         self.conclusions = Conclusions(self.session, self.reports, clock=clock)

@@ -32,6 +32,9 @@ class Functions(Protocol):
     def run_many(self, calls: Sequence[Call[Any]]) -> list[Any | TollkeeperError]:
         """The answer or the error of each."""
 
+    def reconnect(self) -> None:
+        """Ask over new connections from now on: the address may lead to another server."""
+
     def close(self) -> None:
         """Close the connections."""
 
@@ -41,6 +44,9 @@ class AsyncFunctions(Protocol):
 
     def follow(self, library: str) -> bool:
         """Ask this version of the functions from now on. False: its arguments are others."""
+
+    def reconnect(self) -> None:
+        """Ask over new connections from now on: the address may lead to another server."""
 
     async def run(self, call: Call[A]) -> A:
         """The answer. GateUnavailable: whether the function ran is unknown."""

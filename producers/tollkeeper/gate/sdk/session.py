@@ -37,7 +37,8 @@ Abandoned = tuple[Kept, Ending | None]
 
 
 class Session:
-    """One a process. `wake` has the next tick come at once; `follow` has a version of the functions asked."""
+    """One a process. `wake` has the next tick come at once; `follow` has a version of the functions asked,
+    and `reconnect` has them asked over new connections."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Session:
         monotonic: Callable[[], float],
         wake: Callable[[], None],
         follow: Callable[[str], bool],
+        reconnect: Callable[[], None],
     ) -> None:
         self.functions = functions
         self.recorder = recorder
@@ -55,6 +57,7 @@ class Session:
         self.monotonic = monotonic
         self.wake = wake
         self.follow = follow
+        self.reconnect = reconnect
         self.book = Book(settings.max_open_holds)
         self.published = Published()
         self.counters = Counters()

@@ -9,6 +9,7 @@ is left to the next round.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -47,6 +48,7 @@ class Upkeep:
         """By primary, emitter and epoch: whether all is on the log that had ended when it recovered."""
         self._said: dict[tuple[str, ...], str] = {}
         """What is away, and the last cause that was logged of it."""
+        self._reconnected_at = -math.inf
 
     def tick(self) -> None:
         """One round, by one thread at a time. What it raises is a bug: nothing is granted from now on."""
@@ -121,7 +123,10 @@ class Upkeep:
             except GateUnavailable as error:
                 self._failed("gate_away", error, primary=primary.tag)
                 primary.fail(str(error), now=session.monotonic(), lease_s=session.settings.lease_s)
+                self._reconnect()
                 return
+            if not _is_kept(answer):
+                self._reconnect()
 
     def _hear(
         self, primary: Primary, answer: a.TouchAnswer, *, emitter: str, asked_at: float
@@ -147,6 +152,14 @@ class Upkeep:
             self._begin_anew(emitter)
         elif answer.epoch == primary.epoch and _owes_answer(answer):
             self._answer_recovering(primary, emitter, answer.epoch)
+
+    def _reconnect(self) -> None:
+        """Not at each of the ticks that waiting callers ask for."""
+        session = self._session
+        now = session.monotonic()
+        if now - self._reconnected_at >= session.settings.tick_s:
+            self._reconnected_at = now
+            session.reconnect()
 
     def _begin_anew(self, emitter: str) -> None:
         session = self._session
@@ -262,3 +275,8 @@ class Upkeep:
 
 def _owes_answer(answer: a.Touched) -> bool:
     return answer.phase == "recovering" and answer.standing == "started"
+
+
+def _is_kept(answer: a.TouchAnswer) -> bool:
+    """Whether it is the server that consumers keep; it may have been replaced, and not know it."""
+    return isinstance(answer, a.Touched) and answer.lease_until > answer.now
