@@ -218,3 +218,13 @@ def test_closed_letters_go_back_to_zero_within_a_minute_of_samples(tmp_path: Pat
         for _ in range(LETTERS_EVERY):
             sampler.sample()
     assert values(watch)["dead_letters_open{cause=unpriced}"] == 0
+
+
+def test_r18_what_was_spent_beyond_a_limit_is_counted(tmp_path: Path) -> None:
+    watch = watched()
+    with opened_app(tmp_path / "home", clock=lambda: NOON) as app:
+        open_acme(app)
+        homes.emit(app, [usage("e1")])
+        homes.fold(app)
+        sampler_of(app, watch).sample()
+    assert values(watch)["overspent_limits"] == 1, "no credits were bought"

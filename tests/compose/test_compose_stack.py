@@ -109,8 +109,23 @@ def test_doctor_finds_nothing_to_do(stack: Stack) -> None:
     details = {one["what"]: one["detail"] for one in report["findings"]}
     assert details["log"].startswith("kafka://kafka:9092/")
     assert "@postgresql:5432/tollkeeper" in details["ledger"]
+    assert details["redis"].startswith("redis://redis:6379")
+    assert "is open" in details["gate"]
     assert not any(Stack.PASSWORD in detail for detail in details.values())
     assert sum(one["log_end"] for one in report["partitions"]) > EVENTS
+
+
+def test_the_gate_is_asked_and_agrees_with_the_ledger(stack: Stack) -> None:
+    """Held, settled by nothing, released: the other tests' figures stay."""
+    ask = ("hold", "acme", "ann", "--surface", "web", "--usd", "1")
+    held = stack.tollkeeper(*ask, "--hold-id", "compose")
+    assert (held["granted"], held["held_nanos"]) == (True, 10**9)
+    (limit,) = [
+        one for one in stack.tollkeeper("status", "acme")["limits"] if one["limit"] == "credits"
+    ]
+    assert limit["held_nanos"] == 10**9
+    assert stack.tollkeeper("reconcile")["agrees"] is True
+    assert stack.tollkeeper("release", held["hold_id"])["freed_nanos"] == 10**9
 
 
 def test_product_services_of_this_machine_reach_the_log(stack: Stack) -> None:
