@@ -113,9 +113,8 @@ local function settle(call, ids)
   for _, id in ipairs(ids) do
     local issued, its_organization = parse_id(id)
     if issued and its_organization == call.organization then
-      local open = load_hold(call, id)
       -- Each time anew: the one before may have changed what is held.
-      local org = load_organization(call, open and open.request.fields or NO_FIELDS)
+      local org, open = load_with_hold(call, id)
       end_hold(call, org, id, issued, open)
     end
   end

@@ -9,10 +9,11 @@ local MARKS_AT_ONCE = 100 -- in one step, so that no call takes long: more than 
 -- An id is ORGANIZATION/EMITTER/ISSUED/SUFFIX, ISSUED in milliseconds since 1970. Answers issued, organization and
 -- emitter; nil for what is no id. Without patterns, which take as long for an id as Redis does for a command.
 local function parse_id(id)
-  local first = id:find('/', 2, true)
-  local second = first and id:find('/', first + 2, true)
-  local third = second and id:find('/', second + 2, true)
-  if not third or third == #id or id:find('/', third + 1, true) then return nil end
+  local first = id:find('/', 1, true)
+  local second = first and id:find('/', first + 1, true)
+  local third = second and id:find('/', second + 1, true)
+  local is_one = third and first > 1 and second > first + 1 and third < #id and not id:find('/', third + 1, true)
+  if not is_one then return nil end
   return exact(id:sub(second + 1, third - 1)), id:sub(1, first - 1), id:sub(first + 1, second - 1)
 end
 
@@ -27,11 +28,11 @@ end
 local NO_SCOPES = {}
 
 local function stored_request(id, text)
-  local asked, member, surface, rest = text:match('^(%d+) (%S+) (%S+) ?(.*)$')
-  if rest == '' then return request_of(id, asked, member, surface, NO_SCOPES) end
+  local member, rest = text:match('^%d+ (%S+) %S+ ?(.*)$')
+  if rest == '' then return request_of(id, text, member, NO_SCOPES) end
   local scopes = {}
   for scope in rest:gmatch('%S+') do scopes[#scopes + 1] = scope end
-  return request_of(id, asked, member, surface, scopes)
+  return request_of(id, text, member, scopes)
 end
 
 -- As it is stored; nil for none.
@@ -46,8 +47,10 @@ local function hold_of(id, text)
   }
 end
 
-local function load_hold(call, id)
-  return hold_of(id, redis.call('HGET', call.state, 'hold ' .. id))
+-- The organization and its open hold of this id, if there is one.
+local function load_with_hold(call, id)
+  local org = load_organization(call, {'hold ' .. id})
+  return org, org and hold_of(id, org.found[OWN_FIELDS + HOLD_PLACE])
 end
 
 local function hold_text(epoch, granted_at, held, request)
@@ -68,12 +71,12 @@ local function drop_old_marks(call, org)
   if gone > 0 then redis.call('ZREMRANGEBYRANK', call.marks, 0, math.min(gone, MARKS_AT_ONCE) - 1) end
 end
 
--- Marks the id as used, and frees what it holds, if anything; `org` was loaded with the hold's fields.
+-- Marks the id as used, and frees what it holds, if anything.
 local function end_hold(call, org, id, issued, hold)
   redis.call('ZADD', call.marks, digits(issued), id)
   if not hold then return 0 end
-  redis.call('HDEL', call.state, 'hold ' .. id)
-  if org and org[KNOWN] == 1 then
+  redis.call('HDEL', call.state, hold.request.fields[HOLD_PLACE])
+  if org[KNOWN] == 1 then
     local period = period_at(org.terms, hold.granted_at)
     redis.call('HSET', call.state, unpack(with_held(org, hold.request, period, -hold.held)))
   end

@@ -4,16 +4,13 @@
 local HOLD_PLACE = 1
 local MEMBER_PLACES = {member = 2}
 
--- A request is stored as the text 'ASKED MEMBER SURFACE [DIMENSION/VALUE …]', and compared by it; `asked` is the
--- text of an amount (micro-USD).
-local function request_of(id, asked, member, surface, scopes)
+-- A request is stored as the text 'ASKED MEMBER SURFACE [DIMENSION/VALUE …]', and compared by it.
+local function request_of(id, text, member, scopes)
   local fields, places = {'hold ' .. id, 'scope member/' .. member}, MEMBER_PLACES
-  local text = asked .. ' ' .. member .. ' ' .. surface
   if #scopes > 0 then places = {member = 2} end
   for i = 1, #scopes do
     fields[#fields + 1] = 'scope ' .. scopes[i]
     places[scopes[i]:match('^[^/]+')] = #fields
-    text = text .. ' ' .. scopes[i]
   end
   return {text = text, member = member, fields = fields, places = places}
 end
@@ -41,11 +38,11 @@ end
 local function next_request(id, args)
   local asked = next_whole(args, 'amount')
   if asked == 0 then refuse_input('amount') end
-  local text = args.list[args.at]
-  local member, surface = next_word(args, 'member'), next_word(args, 'surface')
-  local scopes = next_list(args, 'scopes', next_scope)
+  local amount, member, surface = args.list[args.at], next_word(args, 'member'), next_word(args, 'surface')
+  local text, scopes = amount .. ' ' .. member .. ' ' .. surface, next_list(args, 'scopes', next_scope)
+  if #scopes > 0 then text = text .. ' ' .. table.concat(scopes, ' ') end
   check_scopes(scopes)
-  return request_of(id, text, member, surface, scopes), asked
+  return request_of(id, text, member, scopes), asked
 end
 
 local function is_member(org, request)

@@ -45,7 +45,8 @@ local OWN_FIELDS = 2 -- of `found`, before those that were asked for
 local function load_organization(call, fields)
   local found = redis.call('HMGET', call.state, 'numbers', 'terms', unpack(fields))
   if not found[1] then return nil end
-  return {terms = found[2] and terms_of(found[2]), found = found, struct.unpack(NUMBERS, found[1])}
+  local terms = found[2] and terms_of(found[2])
+  return {state = call.state, terms = terms, found = found, struct.unpack(NUMBERS, found[1])}
 end
 
 local function new_organization()

@@ -19,15 +19,16 @@ local function spent_at(before, period)
   return before + 2 * period
 end
 
--- The record of a request's scope of this level, where in it the first number is, and its field. The
--- organization's own has no field. Nil where the request names no scope of the level.
+-- The record of a request's scope of this level, how many numbers are before it, and its field. The organization's
+-- own has no field. Nil where the request names no scope of the level. Read where that wasn't done with the others.
 local function record_at(org, request, level)
   if level == 'organization' then return org, BEFORE_OWN, nil end
   local place = request.places[level]
   if not place then return nil end
-  local found, at = org.found, OWN_FIELDS + place
+  local found, at, field = org.found, OWN_FIELDS + place, request.fields[place]
+  if found[at] == nil then found[at] = redis.call('HGET', org.state, field) end
   if type(found[at]) ~= 'table' then found[at] = unpacked(found[at]) end
-  return found[at], 0, request.fields[place]
+  return found[at], 0, field
 end
 
 -- Cap, spent and held of a request's scope of this level in a period, and whether it names one.

@@ -11,8 +11,7 @@ local function release(keys, args)
   no_more(args)
 
   local primary = load_primary(call.prefix)
-  local open = load_hold(call, id)
-  local org = load_organization(call, open and open.request.fields or NO_FIELDS)
+  local org, open = load_with_hold(call, id)
   local no = not_in_force(primary) or older_epoch(call, org)
   if no then return no end
   if its_organization ~= call.organization then return {'hold_id', 'foreign'} end
