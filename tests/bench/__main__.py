@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bench import (
     bench_emitter,
+    bench_gate,
     bench_history,
     bench_latency,
     bench_memory,
@@ -32,6 +33,7 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "sending": (bench_sending.run, 100_000),
     "latency": (bench_latency.run, 300),
     "memory": (bench_memory.run, 200_000),
+    "gate": (bench_gate.run, 5_000),
     "metered": (bench_metered.run, 2_000),
 }
 LONG: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
