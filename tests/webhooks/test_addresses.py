@@ -19,6 +19,7 @@ HTTP, LINK_LOCAL = frozenset({"http"}), frozenset({"link_local"})
         ("http://localhost:80/x", Target(False, "localhost", 80, "/x"), "localhost"),
         ("http://127.0.0.1:8080", Target(False, "127.0.0.1", 8080, "/"), "127.0.0.1:8080"),
         ("http://[::1]:8080/x", Target(False, "::1", 8080, "/x"), "[::1]:8080"),
+        ("https://example.org./x", Target(True, "example.org.", 443, "/x"), "example.org."),
         ("https://10.1.2.3/x", Target(True, "10.1.2.3", 443, "/x"), "10.1.2.3"),
     ],
 )
@@ -39,6 +40,9 @@ def test_what_an_endpoint_may_be(url: str, target: Target, header: str | None) -
         ("file:///etc/passwd", "must be a URL"),
         ("example.org/hook", "must be a URL"),
         ("https:///hook", "must be a URL"),
+        ("https://example..org/", "must be a URL"),
+        ("https://.example.org/", "must be a URL"),
+        ("https://" + "x" * 64 + ".org/", "must be a URL"),
         ("https://example.org:99999/", "must be a URL"),
         ("https://example.org:0/", "must be a URL"),
         ("https://exa mple.org/", "ASCII"),
@@ -66,6 +70,11 @@ REFUSED = [
     "fd00:ec2::254",
     "100.100.100.200",
     "168.63.129.16",
+    "fd20:ce::254",
+    "fd00:42::42",
+    "192.0.0.192",
+    "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::1",
 ]
 
 
@@ -88,7 +97,11 @@ def test_other_addresses_are_not(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "is_it"), [("127.8.9.1", True), ("::ffff:127.0.0.1", True), ("128.0.0.1", False)]
+    ("address", "is_it"),
+    [
+        *(("127.8.9.1", True), ("::ffff:127.0.0.1", True), ("128.0.0.1", False)),
+        *(("64:ff9b::7f00:1", False), ("2002:7f00:1::", False)),
+    ],
 )
 def test_this_machine_is_known_by_its_addresses(address: str, is_it: bool) -> None:
     assert is_loopback(address) is is_it

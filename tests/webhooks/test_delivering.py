@@ -266,6 +266,27 @@ def test_a_round_is_bounded(ledger: SqlLedger) -> None:
     assert deliverer.deliver_once(NOW) == Delivered(delivered=1)
 
 
+def test_each_attempt_of_a_long_round_is_signed_and_claimed_at_its_own_time(
+    ledger: SqlLedger,
+) -> None:
+    """Receivers refuse what was signed five minutes ago, and another process takes an old claim."""
+    add(ledger, "http://localhost/")
+    for number in range(4):
+        tell(ledger, f"org-{number}")
+    now, signed, claimed = NOW, [], []
+
+    def send(_url: str, headers: Mapping[str, str], _body: bytes) -> int:
+        nonlocal now
+        signed.append(int(headers["webhook-timestamp"]) * MICROS_PER_SECOND - now)
+        claimed.append(max(row["due_at"] for row in log_of(ledger)) - now)
+        now += 100 * MICROS_PER_SECOND
+        return 204
+
+    Deliverer(ledger.engine, send).deliver_once(NOW, clock=lambda: now)
+    assert signed == [0] * 4
+    assert claimed == [CLAIM_MICROS] * 4
+
+
 def test_two_deliverers_share_the_work(ledger: SqlLedger) -> None:
     """The second one comes while the first one's request is on the way."""
     add(ledger, "http://localhost/")

@@ -94,3 +94,15 @@ def test_a_name_without_an_address_is_an_answer_too() -> None:
 def test_a_url_that_is_no_longer_allowed_is_refused() -> None:
     with pytest.raises(NotSent, match="must be https"):
         HttpSender()("http://example.org/", HEADERS, b"{}")
+
+
+def test_a_name_that_can_be_none_is_an_answer_too() -> None:
+    """It may have been added by an earlier release; raised, it would end the whole process."""
+    with pytest.raises(NotSent, match="must be a URL"):
+        HttpSender()("https://example..org/", HEADERS, b"{}")
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        raise UnicodeError("label empty or too long")
+
+    with pytest.raises(NotSent, match="no connection: UnicodeError"):
+        HttpSender(resolve=resolve)("https://example.org/", HEADERS, b"{}")

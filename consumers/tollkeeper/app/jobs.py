@@ -109,7 +109,7 @@ def deliver(app: App, watch: Watch, stop: threading.Event) -> None:
 
     while goes_on():
         try:
-            done = app.deliverer.deliver_once(app.clock(), goes_on=goes_on)
+            done = app.deliverer.deliver_once(app.clock(), clock=app.clock, goes_on=goes_on)
         except Unavailable as away:
             watch.waits(DELIVER, away)
             stop.wait(RETRY_PAUSE_S)

@@ -15,6 +15,7 @@ import msgspec
 from tollkeeper.errors import InvalidInput
 
 MAX_URL_LENGTH = 2_000
+MAX_LABEL_LENGTH = 63  # of what stands between two dots of a name
 Allowance = Literal["http", "link_local"]
 ALLOWANCES: frozenset[str] = frozenset({"http", "link_local"})
 """What may be allowed besides: plain http to other machines; link-local and metadata addresses."""
@@ -27,11 +28,15 @@ METADATA = tuple(
             "169.254.0.0/16",  # link-local, and the metadata service of most clouds
             "fe80::/10",
             "fd00:ec2::/32",  # AWS over IPv6
+            "fd20:ce::254/128",  # Google over IPv6
+            "fd00:42::42/128",  # Scaleway over IPv6
+            "192.0.0.192/32",  # Oracle's classic cloud
             "100.100.100.200/32",  # Alibaba
             "168.63.129.16/32",  # Azure
         ),
     )
 )
+_NAT64 = ip_network("64:ff9b::/96")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -59,7 +64,7 @@ def parse_target(url: str, allowed: frozenset[str] = frozenset()) -> Target:
     except ValueError:
         raise InvalidInput("url", "must be a URL such as https://example.org/hook") from None
     host = parts.hostname or ""
-    if parts.scheme not in ("https", "http") or not host or port == 0:
+    if parts.scheme not in ("https", "http") or not _is_host(host) or port == 0:
         raise InvalidInput("url", "must be a URL such as https://example.org/hook")
     if parts.username is not None or parts.password is not None:
         raise InvalidInput("url", "must have no user and password: the signature says who sends")
@@ -72,7 +77,7 @@ def parse_target(url: str, allowed: frozenset[str] = frozenset()) -> Target:
 
 def is_refused(address: str, allowed: frozenset[str] = frozenset()) -> bool:
     """Whether nothing is sent to this address, wherever its name came from."""
-    found = _unmapped(ip_address(address.partition("%")[0]))
+    found = _translated(_unmapped(ip_address(address.partition("%")[0])))
     if found.is_multicast or found.is_unspecified or found == ip_address("255.255.255.255"):
         return True
     return "link_local" not in allowed and any(found in network for network in METADATA)
@@ -81,6 +86,12 @@ def is_refused(address: str, allowed: frozenset[str] = frozenset()) -> bool:
 def is_loopback(address: str) -> bool:
     """Whether it is this machine."""
     return _unmapped(ip_address(address.partition("%")[0])).is_loopback
+
+
+def _is_host(host: str) -> bool:
+    """Whether it may be a name or an address; a resolver breaks on labels that no name can have."""
+    labels = host.removesuffix(".").split(".")
+    return ":" in host or all(0 < len(label) <= MAX_LABEL_LENGTH for label in labels)
 
 
 def _is_this_machine(host: str) -> bool:
@@ -97,3 +108,12 @@ def _unmapped(address: Address) -> Address:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def _translated(address: Address) -> Address:
+    """Where a network's translator to IPv4 would bring what is sent to this address."""
+    if not isinstance(address, IPv6Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.sixtofour or address

@@ -88,9 +88,17 @@ class Deliverer:
         self._engine = engine
         self._send = send
 
-    def deliver_once(self, now: int, *, goes_on: Callable[[], bool] = lambda: True) -> Delivered:
+    def deliver_once(
+        self,
+        now: int,
+        *,
+        clock: Callable[[], int] | None = None,
+        goes_on: Callable[[], bool] = lambda: True,
+    ) -> Delivered:
         """One round: what is due at `now` (microseconds), a bounded number for each endpoint.
 
+        With `clock` each attempt is at its own time: a round may last for minutes, while a signature is
+        good for five, and a claim for two.
         `goes_on` is asked before each attempt, which may take as long as the sender lets it. An
         endpoint that fails is left alone for the rest of the round, so that it keeps nobody waiting.
         Raises StoreUnavailable when SQL is away.
@@ -100,7 +108,7 @@ class Deliverer:
             for _ in range(DELIVERIES_A_ROUND):
                 if not goes_on():
                     return done
-                step = self._next(endpoint_id, now)
+                step = self._next(endpoint_id, now if clock is None else clock())
                 if step is None:
                     break
                 done += step

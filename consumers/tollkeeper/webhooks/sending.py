@@ -54,7 +54,10 @@ class HttpSender:
             sock = self._connect(target)
         except InvalidInput as refused:  # what is allowed may have changed since it was added
             raise NotSent(str(refused)) from refused
-        except OSError as error:
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # of a name that can be none Python raises ValueError
             raise NotSent(f"no connection: {_reason(error)}") from error
         # Each read has a bound of its own; the timer is the one for all of them together.
         timer = threading.Timer(self._total_timeout_s, _cut, [sock])
