@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from tollkeeper.metering.usage import Usage
@@ -59,11 +60,19 @@ def chunk(words: str | None, **more: Any) -> dict[str, Any]:
     } | more
 
 
-class Status(Exception):
-    """As the providers' clients raise it."""
+class HTTPException(Exception):
+    """As web frameworks raise it to answer their own caller."""
 
     def __init__(self, status_code: int) -> None:
         self.status_code = status_code
+
+
+class Status(HTTPException):
+    """As the providers' clients raise it."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(status_code)
+        self.response = SimpleNamespace(status_code=status_code)
 
 
 class ReadTimeout(Exception):
@@ -119,9 +128,9 @@ def asynchronously(tell: Callable[[AsyncFakeGate], Any], **world: Any) -> AsyncF
     return asyncio.run(telling())
 
 
-def wrapped(error: Exception) -> Exception:
-    """As a provider's client raises it, from what its HTTP client raised."""
+def wrapped(error: Exception, outer: Exception | None = None) -> Exception:
+    """As a provider's client raises it, from what its HTTP client raised; or another error from that."""
     try:
-        raise APIConnectionError from error
-    except APIConnectionError as outer:
-        return outer
+        raise outer or APIConnectionError() from error
+    except (APIConnectionError, HTTPException) as raised:
+        return raised

@@ -16,6 +16,7 @@ from gate_sdk.answers import (
     MODEL,
     RESPONSE,
     ConnectTimeout,
+    HTTPException,
     ReadTimeout,
     Status,
     asynchronously,
@@ -71,6 +72,7 @@ def test_an_error_after_the_answer_changes_nothing_of_its_charge() -> None:
     [
         *(ConnectionRefusedError(), socket.gaierror(), ConnectTimeout()),
         *(wrapped(ConnectTimeout()), wrapped(ConnectionRefusedError())),
+        wrapped(Status(500), HTTPException(502)),
         *(Status(400), Status(429), Status(500), Status(529), Status(599)),
     ],
     ids=repr,
@@ -88,6 +90,7 @@ def test_the_hold_is_released_where_the_provider_did_not_begin_to_answer(error: 
     "error",
     [
         *(ReadTimeout(), wrapped(ReadTimeout()), TimeoutError(), ConnectionResetError()),
+        *(HTTPException(503), wrapped(ReadTimeout(), HTTPException(504))),
         *(Status(200), Status(399), Status(600), KeyError("ours"), KeyboardInterrupt()),
     ],
     ids=repr,

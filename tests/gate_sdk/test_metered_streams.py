@@ -232,3 +232,15 @@ def test_in_asyncio_a_sliced_hold_is_cut_when_what_is_paid_is_used_up() -> None:
                     continue
 
     assert only(asynchronously(tell, member_cap_usd="0.00217")).output_tokens == 16
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [chunk("abc\ud83d"), {"type": ["a"], "choices": []}, {"type": {}, "choices": []}],
+    ids=["half_an_emoji", "type_list", "type_object"],
+)
+def test_an_odd_event_doesn_t_break_the_caller_s_stream(odd: dict[str, object]) -> None:
+    gate = FakeGate()
+    with metered(gate, **CALL) as call:
+        assert list(call.stream(Stream(odd, chunk("abc")))) == [odd, chunk("abc")]
+    assert only(gate).usage_source == "estimated"

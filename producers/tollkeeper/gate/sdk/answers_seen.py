@@ -65,7 +65,8 @@ class StreamSeen:
         self._adapter.feed(event)
         self._model = self._model or _named(event, "model")
         self._request_id = self._request_id or _named(event, "id")
-        written = sum(len(text.encode()) for text in _texts(event))
+        # JSON may cut an emoji in half: a lone surrogate has its bytes as well.
+        written = sum(len(text.encode("utf-8", "surrogatepass")) for text in _texts(event))
         if written:
             self._pieces += 1
             self._written_bytes += written

@@ -40,12 +40,12 @@ def _says_so(error: BaseException) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of the providers' clients, of httpx and of requests."""
-    for holder in (error, getattr(error, "response", None)):
-        status = getattr(holder, "status_code", None)
-        if isinstance(status, int):
-            return status
-    return None
+    """The HTTP status of a response that the error carries: the providers' clients, httpx and requests.
+
+    A status of the error's own says nothing: web frameworks raise such to answer their own caller.
+    """
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

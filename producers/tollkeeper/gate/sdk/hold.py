@@ -38,6 +38,7 @@ class AnyHold:
         self._asked = asked
         self._kept = kept
         self._policy = policy
+        self._forks = core.session.forks
         self._is_ended = False
         self._word: Ending | None = None
 
@@ -71,9 +72,22 @@ class AnyHold:
         """Whether it was settled or released."""
         return self._is_ended
 
+    @property
+    def is_parents(self) -> bool:
+        """Whether it is the process's that forked this one, which will end it."""
+        return self._forks != self._core.session.forks
+
+    def check_ours(self) -> None:
+        """Misuse in a forked child: both processes would charge the call, the first would free the hold."""
+        if self.is_parents:
+            raise Misuse(
+                f"the hold {self.hold_id} is of the process that forked this one: hold anew here"
+            )
+
     def _extended_micros(
         self, max_output_tokens: int | None, max_cost_usd: str | Decimal | None
     ) -> int:
+        self.check_ours()
         if max_cost_usd is not None:
             return cost_micros(max_cost_usd)
         if max_output_tokens is None:
@@ -94,6 +108,7 @@ class AnyHold:
         self._policy = self._core.conclusions.of_extension(self._asked, outcome)
 
     def _end(self) -> None:
+        self.check_ours()
         if self._is_ended:
             raise Misuse(f"the hold {self.hold_id} was settled or released before")
         self._is_ended = True
@@ -114,7 +129,7 @@ class AnyHold:
 
     def abandon(self) -> None:
         """Leave it to the next tick to end it. Takes no lock."""
-        if not self._is_ended:
+        if not self._is_ended and not self.is_parents:
             self._is_ended = True
             self._core.session.abandoned.append((self._kept, self._word))
 
@@ -185,7 +200,7 @@ class Hold(AnyHold):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_ended:
+        if self._is_ended or self.is_parents:
             return
         usages = self._unsettled(error)
         if usages is None:
@@ -250,7 +265,7 @@ class AsyncHold(AnyHold):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_ended:
+        if self._is_ended or self.is_parents:
             return
         usages = self._unsettled(error)
         if usages is None:

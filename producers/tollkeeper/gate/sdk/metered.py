@@ -120,6 +120,7 @@ class AnyCall(ABC):
     def _check(self) -> None:
         if self._is_over:
             raise Misuse("the block has ended and is charged: nothing more can be reported to it")
+        self.hold.check_ours()
 
     def _begin_stream(self, events: object) -> StreamSeen:
         self._check()
@@ -189,7 +190,7 @@ class MeteredCall(AnyCall):
         traceback: TracebackType | None,
     ) -> None:
         hold, self._is_over = self.hold, True
-        if hold.is_ended:
+        if hold.is_ended or hold.is_parents:
             return
         usages = self._record.ending(error)
         try:
@@ -270,7 +271,7 @@ class AsyncMeteredCall(AnyCall):
         traceback: TracebackType | None,
     ) -> None:
         hold, self._is_over = self.hold, True
-        if hold.is_ended:
+        if hold.is_ended or hold.is_parents:
             return
         usages = self._record.ending(error)
         try:

@@ -38,7 +38,8 @@ class Reports:
         self._lock = threading.Lock()
         self._waiting: deque[GateEvent] = deque()
         self._handed_in: tuple[Future[None], list[GateEvent]] | None = None
-        self._reached: OrderedDict[tuple[str, str, str, int, int], None] = OrderedDict()
+        self._reached: OrderedDict[tuple[str, str, str, int], int] = OrderedDict()
+        """By organization, limit, scope and period, the cap at which it was reported last."""
 
     def __len__(self) -> int:
         handed_in = self._handed_in
@@ -52,11 +53,12 @@ class Reports:
         for one in refused.reasons:
             if one.cap_micros is None:
                 continue
-            key = (organization, one.name, one.scope, start, one.cap_micros)
+            key = (organization, one.name, one.scope, start)
             with self._lock:
-                if key in self._reached:
+                # A cap that is set back to an earlier amount stops usage anew.
+                if self._reached.get(key) == one.cap_micros:
                     continue
-                self._reached[key] = None
+                self._reached[key] = one.cap_micros
                 if len(self._reached) > MOST_REMEMBERED:
                     self._reached.popitem(last=False)
             self._add(

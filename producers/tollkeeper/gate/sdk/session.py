@@ -71,6 +71,8 @@ class Session:
         """Redis' clock less the monotonic one; None until Redis was heard."""
         self.abandoned: deque[Abandoned] = deque()
         """Filled by finalizers, which may take no lock."""
+        self.forks = 0
+        """How many processes lie between the one that made the gate and this one."""
         self._primaries: dict[str, Primary] = {}
         self._suffixes = count(1)
 
@@ -176,6 +178,7 @@ class Session:
 
     def leave_parent(self) -> None:
         """In a forked child: holds, locks, epochs and the emitter are the parent's."""
+        self.forks += 1
         self.book.forget_all()
         self.counters.leave_parent()
         self.abandoned.clear()

@@ -66,7 +66,8 @@ class OpenAIStream:
 
     def feed(self, event: object) -> None:
         """Take the next chunk of a chat completion, or the next event of a response."""
-        if field(event, "type") in _FINAL:
+        kind = field(event, "type")
+        if isinstance(kind, str) and kind in _FINAL:
             self._final = part(event, "response", "")
         elif field(event, "usage") is not None:
             self._final = event

@@ -5,6 +5,7 @@ Whoever reads the answer gets the same bytes, without the events that only the g
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -90,8 +91,17 @@ def document_of(event: bytes) -> object:
     data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
     if not data.startswith(b"{"):
         return DONE if data.startswith(b"[DONE]") else None
-    try:
-        document: object = msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return None
-    return document
+    return parsed(data)
+
+
+def parsed(data: bytes) -> object:
+    """The JSON document; None where it is none.
+
+    The standard library reads what msgspec refuses and the clients take, such as half an emoji.
+    """
+    for decode in (msgspec.json.decode, json.loads):
+        try:
+            return decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            continue
+    return None

@@ -8,11 +8,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import msgspec
-
 from tollkeeper.errors import InvalidInput, Unavailable
 from tollkeeper.gate.sdk.metered import AsyncMeteredCall, MeteredCall
-from tollkeeper.gate.sdk.wrapping.events import DONE, Without
+from tollkeeper.gate.sdk.wrapping.events import DONE, Without, parsed
 from tollkeeper.logline import LogLine, failure
 
 logger = logging.getLogger(__name__)
@@ -55,7 +53,9 @@ class AnyReading:
         if not isinstance(document, dict):
             return
         kind = document.get("type")
-        is_error = kind == "error" or (kind is None and "error" in document)
+        kind = kind if isinstance(kind, str) else None
+        # As OpenAI's own library tells it: some servers have `"error": null` in every chunk.
+        is_error = kind == "error" or (kind is None and bool(document.get("error")))
         if is_error and not self._seen.has_begun:
             self._call.release()
         if not is_error:
@@ -67,11 +67,7 @@ class AnyReading:
 
     def _read_whole(self, error: BaseException | None) -> None:
         if self._events is None and error is None:
-            try:
-                document = msgspec.json.decode(bytes(self._document))
-            except msgspec.DecodeError:
-                document = None
-            tell(self._call, document)
+            tell(self._call, parsed(bytes(self._document)))
 
 
 class Reading(AnyReading):
