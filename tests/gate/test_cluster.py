@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import warnings
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -20,6 +23,7 @@ from tollkeeper.errors import GateUnavailable
 from tollkeeper.events.ids import now_micros
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
+from tollkeeper.gate.async_functions import AsyncGateFunctions, connect_async
 from tollkeeper.gate.commands import Request
 from tollkeeper.gate.functions import GateFunctions, connect
 
@@ -171,3 +175,44 @@ def test_a_node_without_slots_tells_the_cluster_s_shape_and_is_left(
             trusting.close()
     finally:
         shy.close()
+
+
+def test_tasks_whose_primary_is_restarted_are_told_so_and_nothing_else(
+    cluster: list[LocalRedis],
+) -> None:
+    """A node that has just come back says that the cluster is down: who hears it closes what others open."""
+    url = cluster[0].address.replace("redis://", "redis+cluster://")
+    gate = GateFunctions(connect(url))
+    names = [f"org-{number}" for number in range(60)]
+    for tag in {gate.tag_of(name) for name in names}:
+        open_gate(gate, tag, emitters=("em-1",), organizations=(*names,))
+    gate.close()
+    calls = [encoding.status(name, member="ann") for name in names]
+
+    async def main() -> None:
+        functions = AsyncGateFunctions(connect_async(url, trusted_only=True))
+        restarted = asyncio.Event()
+        lost: list[None] = []
+
+        async def ask_on(call: encoding.Call[a.Status | a.Absent]) -> None:
+            while not restarted.is_set():
+                try:
+                    await functions.run(call)
+                except GateUnavailable:
+                    lost.append(None)
+
+        tasks = [asyncio.create_task(ask_on(call)) for call in calls * 3]
+        for _ in range(3):
+            cluster[1].kill()
+            await asyncio.to_thread(cluster[1].start)
+        restarted.set()
+        await asyncio.gather(*tasks)
+        assert lost
+        await functions.close()
+
+    asyncio.run(main())
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # redis-py forgets sockets when it closes so
+        gc.collect()

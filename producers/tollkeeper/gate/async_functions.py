@@ -152,7 +152,10 @@ class AsyncGateFunctions:
         ask: Callable[..., Awaitable[object]] = self._client.execute_command
         if isinstance(self._client, Redis):
             return await ask(*words)
-        return await ask(*words, target_nodes=await self._node_of(self._client, call))
+        try:
+            return await ask(*words, target_nodes=await self._node_of(self._client, call))
+        except AttributeError as error:
+            raise _closed_by_another(error) from error
 
     async def _node_of(self, client: RedisCluster, call: Call[Any]) -> Any:
         await client.initialize()
@@ -183,6 +186,8 @@ class AsyncGateFunctions:
             add(*command_of(self._library, call), **target)
         try:
             return await pipeline.execute(raise_on_error=False)
+        except AttributeError as error:
+            return [_closed_by_another(error)] * len(part)
         except RedisError as error:
             return [error] * len(part)
 
@@ -196,6 +201,12 @@ class AsyncGateFunctions:
             return await self.run(call)
         except TollkeeperError as error:
             return error
+
+
+def _closed_by_another(error: AttributeError) -> RedisConnectionError:
+    """A cluster that is down has redis-py close the connections of all tasks, and forget the streams of
+    those that are just being made."""
+    return RedisConnectionError(f"the connection was closed while it was made: {error}")
 
 
 class _Cluster(RedisCluster):
