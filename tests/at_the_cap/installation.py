@@ -78,13 +78,20 @@ class Service:
         self.process.kill()
         self.process.wait(ENDED_S)
 
-    def count(self, *kinds: str, since_ns: int = 0, reasons: Collection[str] = ()) -> int:
+    def count(
+        self,
+        *kinds: str,
+        since_ns: int = 0,
+        reasons: Collection[str] = (),
+        organizations: Collection[str] = (),
+    ) -> int:
         """How many such entries there are until now. It must be alive."""
         assert self.process.poll() is None, "the service broke"
         return sum(
             entry.kind in kinds
             and entry.at_ns >= since_ns
             and (not reasons or entry.hold_id in reasons)
+            and (not organizations or entry.organization in organizations)
             for entry in self.journal.refresh()
         )
 
@@ -137,6 +144,18 @@ class Installation:
                 )
             )
 
+    def lift_member_caps(self, organization: str, micros: int) -> None:
+        """The organization's cap alone counts; nobody audits that."""
+        self._handle(
+            SetCap(organization=organization, scope="member_default", setting="unlimited"),
+            SetCap(
+                organization=organization,
+                scope="organization",
+                setting="capped",
+                cap_nanos=micros * NANOS_PER_MICRO,
+            ),
+        )
+
     def consume(self, *more: str, redis: str = "") -> subprocess.Popen[str]:
         """Start a `tollkeeper run`."""
         return self._start(homes.command("run", *more), redis)
@@ -151,13 +170,36 @@ class Installation:
         self.services.append(service)
         return service
 
-    def wait_for_grants(self, count: int, *, what: str, by: Sequence[Service] = ()) -> None:
-        """Until that many more holds are granted from now on, to all services or to these."""
-        since = time.monotonic_ns()
+    def hold_for_ever(self, usd: str) -> subprocess.Popen[str]:
+        """A service that holds so much in each organization until it is killed."""
+        module = "at_the_cap.child_holder"
+        process = self._start([sys.executable, "-m", module, usd, *self.organizations], "")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    def wait_for_grants(
+        self,
+        count: int,
+        *,
+        what: str,
+        by: Sequence[Service] = (),
+        organizations: Collection[str] = (),
+        from_s: float = 0.0,
+    ) -> None:
+        """Until that many more holds are granted from now, or from some seconds later on.
+
+        To all services and in all organizations, or to these and in these.
+        """
+        since = time.monotonic_ns() + round(from_s * 1e9)
         services = by or self.services
 
         def are_granted() -> bool:
-            return sum(one.count("granted", since_ns=since) for one in services) >= count
+            found = [
+                one.count("granted", since_ns=since, organizations=organizations)
+                for one in services
+            ]
+            return sum(found) >= count
 
         eventually(are_granted, QUIET_S, what=what)
 
@@ -174,15 +216,16 @@ class Installation:
 
         eventually(is_open, QUIET_S, what=f"epoch {epoch}")
 
-    def wait_for_the_edge(self, services: Sequence[Service] = ()) -> None:
-        """Until every service was told again and again that a cap is reached."""
+    def wait_for_the_edge(self) -> None:
+        """Until every service was told again and again that a cap of each organization is reached."""
         since = time.monotonic_ns()
         limits = ("organization_cap", "member_cap")
 
         def is_there() -> bool:
             return all(
-                one.count("refused", since_ns=since, reasons=limits) >= 5
-                for one in services or self.services
+                one.count("refused", since_ns=since, reasons=limits, organizations=[name]) >= 5
+                for one in self.services
+                for name in self.organizations
             )
 
         eventually(is_there, QUIET_S, what="a cap that is reached")

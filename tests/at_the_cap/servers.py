@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 from services.finding import skip_or_fail
 from services.redis_local import LocalRedis, local_valkey, why_unavailable
 from support.waiting import eventually
 
 FOLLOWED_S = 30.0
-KINDS = ("redis", "valkey")
+REDIS_FIRST = ("redis", pytest.param("valkey", marks=pytest.mark.soak))
+VALKEY_FIRST = ("valkey", pytest.param("redis", marks=pytest.mark.soak))
+"""Both have their turn in every run; what the other does with either is for the soak."""
 
 
 def new_server(kind: str, settings: dict[str, str] | None = None) -> LocalRedis:

@@ -62,6 +62,16 @@ class LocalRedis:
             self._process.wait(STARTED_S)
             self._process = None
 
+    def freeze(self) -> None:
+        """It accepts connections from now on, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on where it was."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def copy_data(self) -> Path:
         """A copy of what the server has written until now, for `restore`."""
         copy = Path(tempfile.mkdtemp(prefix="copy-", dir=self._folder.parent)) / "data"
