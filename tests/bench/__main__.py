@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bench import (
     bench_emitter,
+    bench_failover,
     bench_gate,
     bench_history,
     bench_latency,
@@ -32,6 +33,7 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "services": (bench_services.run, 200_000),
     "sending": (bench_sending.run, 100_000),
     "latency": (bench_latency.run, 300),
+    "failover": (bench_failover.run, 5),
     "memory": (bench_memory.run, 200_000),
     "gate": (bench_gate.run, 5_000),
     "metered": (bench_metered.run, 2_000),
