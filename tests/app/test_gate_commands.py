@@ -24,7 +24,7 @@ OUTPUT_USD = "claude-sonnet-5"
 """Costs 10 USD a million output tokens."""
 REASON = {
     "reason", "scope", "rule", "message", "who_can_lift", "next_step", "requested_nanos", "cap_nanos",
-    "spent_nanos", "held_nanos", "lifts_at",
+    "spent_nanos", "held_nanos", "lifts_at", "requested_usd", "cap_usd", "spent_usd", "held_usd",
 }  # fmt: skip
 
 
@@ -117,6 +117,7 @@ def test_r24_a_refusal_has_every_reason_with_its_amounts(tk: CommandLine) -> Non
     tk.json("cap", "set", "acme", "2", "--member", "ann")
     document = hold(tk, "ann", "7.5", code=1)
     assert (set(document), document["granted"]) == ({"granted", "reasons"}, False)
+    twins_are_exact(document)
     reasons = {one["reason"]: one for one in document["reasons"]}
     assert set(reasons) == {"organization_cap", "member_cap", "credits"}
     assert all(set(one) == REASON for one in reasons.values())
@@ -319,6 +320,7 @@ def test_watching_shows_what_is_there_and_starts_nothing(tk: CommandLine) -> Non
     }  # fmt: skip
     assert (primary["epoch"], primary["phase"], primary["emitters"]) == (1, "open", 1)
     (organization,) = moment["organizations"]
-    assert (organization["holds"], organization["held_micros"]) == (1, 8_000_000)
+    assert (organization["holds"], organization["held_nanos"]) == (1, 8 * USD)
+    twins_are_exact(moment)
     assert "open" in tk("gate", "watch", "acme", "--for", "0").out
     assert tk("gate", "watch", "--every", "0.01").code == 2

@@ -17,6 +17,7 @@ from tollkeeper.testing import FakeGate, FakeWorld
 
 KEYS = {
     *("reason", "cap_nanos", "spent_nanos", "held_nanos", "requested_nanos"),
+    *("cap_usd", "spent_usd", "held_usd", "requested_usd"),
     *("who_can_lift", "lifts_at", "next_step", "scope", "rule", "message"),
 }
 PERIOD_END = parse_instant("2026-12-01T00:00:00Z")

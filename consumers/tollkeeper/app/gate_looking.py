@@ -11,9 +11,10 @@ from tollkeeper.app.wiring import App
 from tollkeeper.errors import GateUnavailable
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
+from tollkeeper.gate.amounts import NANOS_PER_MICRO
 from tollkeeper.gate.functions import GateFunctions
 from tollkeeper.money.instants import MICROS_PER_SECOND
-from tollkeeper.reports.documents import instant
+from tollkeeper.reports.documents import instant, money
 
 MOST_ASKED = 1_000
 
@@ -51,13 +52,17 @@ class HeldNow(msgspec.Struct, frozen=True):
     known: bool
     offset: int | None
     holds: int
-    held_micros: int
+    held_nanos: int
     oldest_granted_at: int | None
 
     def as_document(self) -> dict[str, object]:
         """A part of a line of `gate watch --json`."""
         return {
-            **msgspec.structs.asdict(self),
+            "organization": self.organization,
+            "known": self.known,
+            "offset": self.offset,
+            "holds": self.holds,
+            **money("held", self.held_nanos),
             "oldest_granted_at": instant(self.oldest_granted_at),
         }
 
@@ -79,7 +84,7 @@ def look_at_holds(functions: GateFunctions, organization: str) -> HeldNow:
         is_known,
         status.offset if isinstance(status, a.Status) else None,
         len(held),
-        sum(one.held_micros for one in held),
+        sum(one.held_micros for one in held) * NANOS_PER_MICRO,
         min((one.granted_at for one in held), default=None),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from functools import partial
 from secrets import token_hex
 from typing import Any
@@ -14,7 +15,6 @@ from tollkeeper.errors import InvalidInput
 from tollkeeper.gate.answers import HoldIdRefused
 from tollkeeper.gate.commands import Request
 from tollkeeper.gate.encoding import Call
-from tollkeeper.gate.functions import GateFunctions
 from tollkeeper.gate.hold_ids import hold_id
 from tollkeeper.gate.redis_settings import open_functions
 from tollkeeper.gate.sdk.asks import Ask
@@ -22,6 +22,7 @@ from tollkeeper.gate.sdk.book import Kept
 from tollkeeper.gate.sdk.core import Core
 from tollkeeper.gate.sdk.holding import Holding
 from tollkeeper.gate.sdk.policies import Policy
+from tollkeeper.gate.sdk.ports import Functions
 from tollkeeper.gate.sdk.refused import Refused
 from tollkeeper.gate.sdk.settings import GateSettings
 from tollkeeper.gate.sdk.steps import drive
@@ -39,9 +40,20 @@ def hold(app: App, asked: Ask, *, suffix: str | None, said: Said) -> tuple[Kept,
     """
     inline = Inline(app)
     emitter = CommandLineEmitter(app.settings.home, app.log)
-    functions = open_functions(app.settings.redis, trusted_only=True)
-    core = Core(emitter, functions, SETTINGS, clock=app.clock, has_thread=False)
-    inline.open(core.tick, said=said)
+    with closing(open_functions(app.settings.redis, trusted_only=True)) as functions:
+        core = Core(emitter, functions, SETTINGS, clock=app.clock, has_thread=False)
+        inline.open(core.tick, said=said)
+        try:
+            return _held(inline, core, emitter, asked, suffix)
+        finally:
+            core.reports.deliver()  # that it was refused, or let through by a policy
+            inline.fold()
+
+
+def _held(
+    inline: Inline, core: Core, emitter: CommandLineEmitter, asked: Ask, suffix: str | None
+) -> tuple[Kept, Policy | None]:
+    functions = core.session.functions
 
     def pause(seconds: float) -> None:
         time.sleep(seconds)
@@ -58,10 +70,6 @@ def hold(app: App, asked: Ask, *, suffix: str | None, said: Said) -> tuple[Kept,
     except Refused:
         core.tick()  # releases what may be held all the same
         raise
-    finally:
-        core.reports.deliver()  # that it was refused, or let through by a policy
-        inline.fold()
-        functions.close()
 
 
 def _begun(
@@ -86,7 +94,7 @@ def _begun(
     return kept
 
 
-def _run_named(functions: GateFunctions, call: Call[Any]) -> object:
+def _run_named(functions: Functions, call: Call[Any]) -> object:
     """The answer; InvalidInput when the name was used for something else, or its hold has ended."""
     answer: object = functions.run(call)
     if call.function == "hold" and isinstance(answer, HoldIdRefused):

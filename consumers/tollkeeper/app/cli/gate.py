@@ -28,7 +28,6 @@ from tollkeeper.app.gate_looking import (
 from tollkeeper.app.settings import load_settings
 from tollkeeper.errors import GateUnavailable, InvalidInput
 from tollkeeper.events.ids import check_organization, now_micros
-from tollkeeper.gate.amounts import NANOS_PER_MICRO
 from tollkeeper.gate.embedded import running_gate, stop_embedded_gate
 from tollkeeper.gate.functions import GateFunctions
 from tollkeeper.money.amounts import nanos_to_usd
@@ -151,7 +150,7 @@ def _shown(moment: Moment) -> Group:
     for column in ("organization", "known", "offset", "holds", "held_usd", "oldest_granted_at"):
         held.add_column(column)
     for row in moment.organizations:
-        usd = nanos_to_usd(row.held_micros * NANOS_PER_MICRO)
+        usd = nanos_to_usd(row.held_nanos)
         known, oldest = "yes" if row.known else "no", instant(row.oldest_granted_at) or ""
         held.add_row(row.organization, known, str(row.offset), str(row.holds), usd, oldest)
     return Group(primaries, held)

@@ -36,9 +36,15 @@ class RefusalReason(msgspec.Struct, frozen=True, kw_only=True):
     lifts_at: int | None = None
 
     def as_document(self) -> dict[str, object]:
-        """The keys that the command line promises."""
+        """The keys that the command line promises; each `_nanos` has its exact decimal twin `_usd`."""
+        fields = msgspec.structs.asdict(self)
         return {
-            **msgspec.structs.asdict(self),
+            **fields,
+            **{
+                f"{name.removesuffix('_nanos')}_usd": None if nanos is None else nanos_to_usd(nanos)
+                for name, nanos in fields.items()
+                if name.endswith("_nanos")
+            },
             "who_can_lift": list(self.who_can_lift),
             "lifts_at": None if self.lifts_at is None else format_instant(self.lifts_at),
         }
