@@ -89,6 +89,27 @@ def test_usage_counts_at_once_by_list_prices() -> None:
     assert isinstance(told, LimitReached)
 
 
+def test_a_new_period_lifts_caps_and_not_credits() -> None:
+    """What a call of the last period costs counts in that one, also when it ends in this one."""
+    gate = FakeGate(cap_usd="0.003", member_cap_usd="0.003", credits_usd="0.0075")
+    with metered(gate, **CALL) as call:
+        call.response(MESSAGE)
+        with pytest.raises(Refused, match="cap of member"):
+            gate.hold(**CALL)
+        gate.world.wait(20 * 86_400)
+        gate.core.tick()
+        gate.hold(**CALL).release()
+    with metered(gate, **CALL) as call:
+        call.response(MESSAGE)
+    gate.world.wait(31 * 86_400)
+    gate.core.tick()
+    with pytest.raises(Refused) as refused:
+        gate.hold(**CALL)
+    assert [(one.reason, one.spent_nanos) for one in refused.value.reasons] == [
+        ("credits", 4_600_000)
+    ]
+
+
 def test_redis_can_be_away_and_the_spool_full() -> None:
     gate = FakeGate(FakeWorld(policy="open", ceiling_usd="0.003"))
     gate.world.functions.is_away = True

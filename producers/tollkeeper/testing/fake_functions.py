@@ -52,6 +52,9 @@ class FakeFunctions:
         self.open: dict[str, OpenHold] = {}
         self.spent: dict[str, int] = {}
         """By scope, `organization/…` and `member/ORGANIZATION/…`, of the period of now."""
+        self.credits_used: dict[str, int] = {}
+        """By organization, of all periods."""
+        self._period = period_at(now)
         self.calls: list[str] = []
         """The names of all functions that were called."""
         self._prices = [base64.b64encode(encode(one)).decode() for one in prices]
@@ -87,12 +90,29 @@ class FakeFunctions:
     def close(self) -> None:
         """Nothing is open."""
 
-    def settle(self, hold_id: str | None, scopes: tuple[str, str], charge_micros: int) -> None:
-        """The charge is counted and its hold ends, as when its usage is folded."""
+    def settle(
+        self,
+        hold_id: str | None,
+        scopes: tuple[str, str],
+        charge_micros: int,
+        *,
+        organization: str,
+        occurred_at: int,
+    ) -> None:
+        """The charge is counted, in its own period, and its hold ends, as when its usage is folded."""
+        self._roll_over()
+        used = self.credits_used.get(organization, 0)
+        self.credits_used[organization] = used + charge_micros
         for scope in scopes:
-            self.spent[scope] = self.spent.get(scope, 0) + charge_micros
+            if period_at(occurred_at) == self._period:
+                self.spent[scope] = self.spent.get(scope, 0) + charge_micros
         if hold_id is not None:
             self.open.pop(hold_id, None)
+
+    def _roll_over(self) -> None:
+        """In another period nothing is spent of the caps."""
+        if (period := period_at(self.now)) != self._period:
+            self._period, self.spent = period, {}
 
     def _settled(self, call: Call[Any]) -> Any | TollkeeperError:
         try:
@@ -149,6 +169,7 @@ class FakeFunctions:
         return a.Granted(one.granted_at, one.held_micros, self.now, self.now + LEASE_MICROS)
 
     def _against(self, organization: str, member: str, micros: int) -> tuple[a.Against, ...]:
+        self._roll_over()
         found = []
         if self.members is not None and member not in self.members:
             found.append(a.Against("member", f"member/{member}", None, None, None))
@@ -159,11 +180,16 @@ class FakeFunctions:
         )
         for name, scope, cap, who in limits:
             key = f"member/{organization}/{who}" if who else f"organization/{organization}"
-            spent = self.spent.get(key, 0)
+            is_credits = name == "credits"
+            spent = (self.credits_used if is_credits else self.spent).get(
+                organization if is_credits else key, 0
+            )
             held = sum(
                 one.held_micros
                 for one in self.open.values()
-                if one.organization == organization and who in ("", one.member)
+                if one.organization == organization
+                and who in ("", one.member)
+                and (is_credits or period_at(one.granted_at) == self._period)
             )
             if cap is not None and micros > cap - spent - held:
                 found.append(a.Against(name, scope, cap, spent, held))

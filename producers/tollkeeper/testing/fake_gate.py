@@ -81,7 +81,11 @@ class FakeWorld:
         micros = spent_micros(rated.charge_nanos) if isinstance(rated, Rated) else 0
         organization = usage.organization
         scopes = (f"organization/{organization}", f"member/{organization}/{usage.member}")
-        self.functions.settle(usage.hold_id, scopes, micros)
+        self.functions.settle(
+            *(usage.hold_id, scopes, micros),
+            organization=organization,
+            occurred_at=occurred_at,
+        )
 
 
 class Looked:

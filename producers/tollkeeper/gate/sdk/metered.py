@@ -53,7 +53,8 @@ def metered(
     `GateSettings.unanswered` decides.
 
     With `slice_tokens` only so much output is held for at first, and more before it is used up; when
-    that is refused, the stream raises `Refused` as soon as what is paid for is used up.
+    that is refused, the stream raises `Refused` as soon as what is paid for is used up. Only what the stream
+    shows can be paid for in slices: a model that thinks out of sight needs a hold for all of its output.
     """
     asked = ask(**call)
     if isinstance(gate, AsyncGate):
