@@ -229,6 +229,16 @@ def test_a_hold_has_a_name_and_an_end(tk: CommandLine) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
+    ["holds list acme", "gate watch --for 0", "emitters list", "reconcile", "status acme"],
+)
+def test_a_look_makes_no_home(tk: CommandLine, arguments: str) -> None:
+    ended = tk(*arguments.split())
+    assert (ended.code, "tollkeeper setup" in ended.err) == (2, True)
+    assert not tk.home.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
     [
         (),
         ("--usd", "1", "--model", "claude-sonnet-5"),

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from tollkeeper.app.cli.output import err
-from tollkeeper.app.settings import load_settings
+from tollkeeper.app.settings import Settings, load_settings
 from tollkeeper.app.wiring import App
 from tollkeeper.errors import InvalidInput
 from tollkeeper.events.ids import check_id, new_command_id, now_micros
@@ -92,14 +92,29 @@ def open_app(*, is_setup: bool = False, needs_database: bool = True) -> Iterator
 @contextmanager
 def open_reports() -> Iterator[tuple[App, Connection]]:
     """The app and one consistent snapshot of its database; a question makes no home."""
+    _check_home(load_settings(os.environ))
+    with open_app() as app, reading(app.engine) as connection:
+        yield app, connection
+
+
+@contextmanager
+def open_looking() -> Iterator[App]:
+    """The app, for a look at the gate alone: it makes no home, and needs no database."""
     settings = load_settings(os.environ)
+    _check_home(settings)
+    app = App(settings)
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+def _check_home(settings: Settings) -> None:
     if settings.is_sql_embedded and not settings.home.exists():
         raise InvalidInput(
             "TOLLKEEPER_HOME",
             f"{settings.home} doesn't exist: run `tollkeeper setup` first, or name another folder",
         )
-    with open_app() as app, reading(app.engine) as connection:
-        yield app, connection
 
 
 def chosen_period(text: str | None) -> Period:

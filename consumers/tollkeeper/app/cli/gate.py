@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from tollkeeper.app.cli.common import json_option, open_app
+from tollkeeper.app.cli.common import json_option, open_looking
 from tollkeeper.app.cli.durations import duration_s
 from tollkeeper.app.cli.exit_codes import AWAY
 from tollkeeper.app.cli.gate_policy import policy
@@ -77,7 +77,7 @@ def watch(organizations: tuple[str, ...], how_long: str | None, every: str, as_j
     if every_s < LEAST_EVERY_S:
         raise InvalidInput("--every", f"must be at least {LEAST_EVERY_S:g} s")
     until_s = None if how_long is None else duration_s(how_long, field="--for")
-    with open_app(needs_database=False) as app:
+    with open_looking() as app:
         functions = running_functions(app)
         moments = _moments(functions, organizations, every_s=every_s, until_s=until_s)
         if as_json:

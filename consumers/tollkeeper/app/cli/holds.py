@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tollkeeper.app.cli.common import json_option, open_app, positive_usd
+from tollkeeper.app.cli.common import json_option, open_app, open_looking, positive_usd
 from tollkeeper.app.cli.durations import duration_s
 from tollkeeper.app.cli.exit_codes import AWAY, REFUSED
 from tollkeeper.app.cli.output import err, out, print_json, print_table, to_the_second
@@ -179,7 +179,7 @@ def holds_list(organization: str, older_than: str | None, as_json: bool) -> None
     """The open holds of ORGANIZATION, the oldest first."""
     check_organization("organization", organization)
     least_s = 0.0 if older_than is None else duration_s(older_than, field="--older-than")
-    with open_app(needs_database=False) as app:
+    with open_looking() as app:
         found = [one for one in list_holds(app, organization) if one.age_s >= least_s]
     if as_json:
         rows = [one.as_document() for one in found]
