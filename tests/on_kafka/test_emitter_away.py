@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 
 import psutil
 import pytest
 from on_kafka.conftest import Install
-from on_kafka.installation import LOAD_EVENTS, load
+from on_kafka.installation import LOAD_EVENTS, load, organization_of
 from services.kafka_proxy import Api, Fault, KafkaProxy
 from support.waiting import eventually
 
@@ -20,6 +22,16 @@ PER_SECOND = 2_000
 ENDED_S = 10.0
 GOING_S = 30.0
 ATTEMPTS = 9
+ENDS_WITHOUT_CLOSING = """
+import sys
+from tollkeeper.metering.opening import open_emitter
+from tollkeeper.metering.usage import Usage
+emitter = open_emitter()
+usage = Usage(organization=sys.argv[1], member="m", surface="web", model="claude-sonnet-5-5", input_tokens=1)
+emitter.emit(usage)
+assert emitter.flush(20)
+emitter.emit_many([usage] * 20_000)
+"""
 MIB = 1024 * 1024
 ROOM_BYTES = 48 * MIB
 """What a service may grow by, whatever it has accepted meanwhile: two batches, and Python's own."""
@@ -123,3 +135,20 @@ def test_a_service_killed_midway_loses_nothing_that_it_accepted(
     assert accepted <= set(charged)
     assert len(set(charged) - accepted) <= PER_SECOND  # groups that were accepted and not yet said
     installation.assert_charged(load(SEED, LOAD_EVENTS, len(charged)))
+
+
+def test_a_service_that_ends_without_closing_sends_all_at_once(install: Install) -> None:
+    """kafka-python's own end of the process would come first, and fail what is being sent."""
+    installation = install()
+    installation.set_up()
+    before = installation.app.log.end_offsets()[0]
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS_WITHOUT_CLOSING, organization_of(0)],
+        env=installation.environment(),
+        capture_output=True,
+        text=True,
+        timeout=GOING_S,
+        check=True,
+    )
+    assert ended.stderr == ""
+    assert installation.app.log.end_offsets()[0] >= before + 20_001

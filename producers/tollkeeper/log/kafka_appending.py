@@ -86,6 +86,8 @@ class Appender:
                     max_block_ms=int(timeout_s * 1_000),
                     allow_auto_create_topics=False,
                 )
+                # At the end of the process kafka-python would close it before the emitter has sent all.
+                self._producer._unregister_cleanup()
             return self._producer
 
     def _discard(self, producer: Any) -> None:
