@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,17 @@ CALL: dict[str, Any] = {
     "model": "m",
     "max_cost_usd": "0.00001",
 }
+ENDS_IN_ORDER = """
+import atexit
+register = atexit.register
+def said(ends, *rest):
+    if ends.__module__.startswith("tollkeeper"):
+        print(ends.__module__.split(".")[-1])
+    return register(ends, *rest)
+atexit.register = said
+from tollkeeper.gate.sdk import Gate
+Gate.open({"TOLLKEEPER_HOME": "/nowhere", "TOLLKEEPER_REDIS": "redis://127.0.0.1:1"})
+"""
 IMPATIENT = GateSettings(start_wait_s=0.05, warm_wait_s=0.05)
 
 
@@ -186,3 +199,15 @@ def test_a_redis_that_nobody_runs_is_unavailable_and_the_gate_can_be_closed(tmp_
     assert refused.value.is_unavailable
     eventually(lambda: "can't be asked" in (gate.stats().trouble or ""))
     assert gate.close()
+
+
+def test_at_the_end_of_a_process_the_gate_ends_before_its_emitter() -> None:
+    """Else a tick that comes after meets a closed emitter, and tells a bug."""
+    child = subprocess.run(
+        [sys.executable, "-c", ENDS_IN_ORDER],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert child.stdout.split() == ["emitter", "core"], "who is registered last ends first"

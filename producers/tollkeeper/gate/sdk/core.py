@@ -10,6 +10,7 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable
+from functools import cache
 from time import monotonic
 
 from tollkeeper.errors import Misuse
@@ -60,6 +61,7 @@ class Core:
         self._upkeep = Upkeep(self.session, self.reports)
         self.is_closed = False
         _cores.add(self)
+        _stop_at_exit()
 
     def tick(self) -> None:
         """One round of the upkeep."""
@@ -173,5 +175,10 @@ def _stop_all_at_exit() -> None:
         core.stop()
 
 
+@cache
+def _stop_at_exit() -> None:
+    """Once a core is made: what comes last is run first, so gates end before their emitters do."""
+    atexit.register(_stop_all_at_exit)
+
+
 os.register_at_fork(after_in_child=_leave_parent)
-atexit.register(_stop_all_at_exit)

@@ -60,7 +60,8 @@ class Ticker:
             try:
                 self._tick()
             except Exception as error:
-                logger.error(LogLine("gate_stopped", **failure(error)), exc_info=True)
+                if not self._is_stopping:  # else what it works with is being closed under it
+                    logger.error(LogLine("gate_stopped", **failure(error)), exc_info=True)
                 return
             finally:
                 with self._ticked:
