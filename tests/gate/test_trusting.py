@@ -163,6 +163,21 @@ def test_an_empty_server_is_no_server(way: str, server: LocalRedis) -> None:
     with Redis.from_url(server.address) as client:
         client.flushall()
     trusting = asking(way, server.address, trusted_only=True)
-    with pytest.raises(GateUnavailable, match="waits for a new epoch"):
+    with pytest.raises(GateUnavailable, match=r"tollkeeper run.*waits for a new epoch"):
         trusting.run(encoding.read_epoch())
     trusting.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("given", ["", ":wrong@"])
+def test_a_password_that_is_missing_or_wrong_is_named_as_that(
+    way: str, given: str, server: LocalRedis
+) -> None:
+    with Redis.from_url(server.address) as client:
+        client.config_set("requirepass", "secret")
+    url = server.address.replace("redis://", f"redis://{given}")
+    stranger = asking(way, url, trusted_only=True)
+    with pytest.raises(GateUnavailable, match="TOLLKEEPER_REDIS lacks the right password") as found:
+        stranger.run(encoding.read_epoch())
+    assert "wrong@" not in str(found.value)
+    stranger.close()

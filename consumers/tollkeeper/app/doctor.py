@@ -115,6 +115,8 @@ def findings_of_gate(gate: GateFacts, settings: Settings) -> Iterator[Finding]:
         known = f"{one.emitters} emitters, {one.asked} organizations wait to be warmed"
         # Without a server each command keeps the gate while it asks.
         is_idle = settings.is_alone and one.lease_s <= 0
+        if is_idle:
+            known += "; commands keep it while they ask, product services need `tollkeeper run`"
         is_fine = is_idle or one.grants
         step = "" if is_fine else _gate_step(one)
         yield Finding("gate", is_fine, f"{state}, {lease}, {known}", step)

@@ -10,7 +10,10 @@ def main() -> None:
     """Run the command line, if this installation has what it needs."""
     needed = ("click", "rich", "sqlalchemy")
     if any(importlib.util.find_spec(name) is None for name in needed):
-        sys.exit("the command line comes with the extra: pip install 'tollkeeper[server]'")
+        sys.stderr.write(
+            "the command line comes with the extra: pip install 'tollkeeper[server]'\n"
+        )
+        sys.exit(2)
     from tollkeeper.app.cli import main as run
 
     run()

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, RedisError, ResponseError, TryAgainError
+from redis.exceptions import AskError, AuthenticationError, RedisError, ResponseError, TryAgainError
 
 from tollkeeper.errors import BrokenInvariant, GateUnavailable, TollkeeperError
 from tollkeeper.gate.encoding import Call
@@ -82,6 +82,10 @@ def unavailable(error: RedisError) -> GateUnavailable | BrokenInvariant:
     # A key that isn't local any more has moved with its slot to another primary: not the function's fault.
     if text.startswith("user_function") and "non local key" not in text:
         return BrokenInvariant(f"a function of the gate broke: {text}")
+    if isinstance(error, AuthenticationError):
+        text = (
+            f"TOLLKEEPER_REDIS lacks the right password, as in redis://:PASSWORD@HOST:PORT ({text})"
+        )
     return GateUnavailable(f"the gate can't be asked: {text or type(error).__name__}")
 
 

@@ -88,6 +88,10 @@ def _compare(tag: str) -> Dialogue:
     )
     here = [_found(_RUN_ID, server), _found(_REPLICATION_ID, replication)]
     trusted = [_text(word) for word in key]
+    if trusted == [None, None]:
+        raise Distrusted(
+            "no consumer has opened it yet, as `tollkeeper run` does: it waits for a new epoch"
+        )
     if here != trusted:
         raise Distrusted(
             f"it is run {here[0]} of history {here[1]}, and its epoch is about {trusted[0]} of {trusted[1]}: "

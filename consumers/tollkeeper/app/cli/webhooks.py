@@ -10,7 +10,9 @@ from tollkeeper.app.cli.common import json_option, open_app
 from tollkeeper.app.cli.exit_codes import AWAY, DONE, REFUSED
 from tollkeeper.app.cli.output import err, out, print_json, print_table, to_the_second
 from tollkeeper.events.ids import now_micros
+from tollkeeper.outbox.database import reading
 from tollkeeper.reports.documents import instant
+from tollkeeper.reports.organizations import find_organization
 from tollkeeper.webhooks.endpoints import (
     Endpoint,
     add_endpoint,
@@ -38,6 +40,9 @@ def webhook_add(url: str, organization: str | None, as_json: bool) -> None:
     TOLLKEEPER_WEBHOOK_ALLOW=http,link_local allows more.
     """
     with open_app() as app:
+        if organization is not None:
+            with reading(app.engine) as connection:
+                find_organization(connection, organization)
         new = add_endpoint(
             app.engine,
             url,

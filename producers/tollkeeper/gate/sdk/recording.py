@@ -125,8 +125,8 @@ class CallRecord:
             return None
         is_worst = self._settings.unanswered == "worst_case"
         output = self._expected.max_output_tokens if is_worst else 0
-        cause = "nothing was reported" if error is None else type(error).__name__
-        self._estimated(cause)
+        untold = "neither call.response nor call.usage was called"
+        self._estimated(untold if error is None else type(error).__name__)
         return self._as_usages(declared(self._expected, output_tokens=output), "estimated")
 
     def _streamed(self, seen: StreamSeen) -> Sequence[Usage]:

@@ -96,7 +96,8 @@ def unpriced(organization: str, detail: str) -> Refused:
                 rule="R24",
                 message=detail,
                 who_can_lift=OPERATOR,
-                next_step="publish a price: tollkeeper prices publish FILE",
+                next_step="name a model of tollkeeper prices list, or publish its price: "
+                "tollkeeper prices publish FILE",
             ),
         )
     )
