@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # More for pytest: make test PYTEST_ARGS="-k relay"
 PYTEST_ARGS ?=
+# Each has services of its own: a Kafka takes 400 MB.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak compose check bench lock clean
+.PHONY: help install demo test simulate soak compose check bench lock clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +33,16 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED) ## Open organizations, stream usage, show balances and spend
 	$(BIN)/python -m tollkeeper.app.demo
 
-test: $(INSTALLED) ## Run the tests, without soak and compose tests
-	$(BIN)/python -m pytest -m "not soak and not compose" $(PYTEST_ARGS)
+# The hash seed is fixed, so that all workers collect the same tests.
+test: $(INSTALLED) ## Run the tests, without soak and compose tests, WORKERS at a time
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -m "not soak and not compose" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# Seeds of the simulator, or the one of which the trace is wanted: make simulate SEED=4711
+SEEDS ?= 1000
+SEED ?=
+
+simulate: $(INSTALLED) ## Run the whole gate under SEEDS seeds of bad weather; SEED=n shows one
+	PYTHONPATH=tests PYTHONHASHSEED=0 $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),$(SEEDS))
 
 soak: $(INSTALLED) ## Run the tests and benchmarks that take too long for every day
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
