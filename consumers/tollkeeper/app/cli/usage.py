@@ -13,7 +13,15 @@ from rich.progress import Progress
 
 from tollkeeper.app.cli.common import json_option, open_app, open_reports
 from tollkeeper.app.cli.exit_codes import REFUSED
-from tollkeeper.app.cli.output import err, out, print_fields, print_json, print_table, progress
+from tollkeeper.app.cli.output import (
+    err,
+    out,
+    print_fields,
+    print_json,
+    print_table,
+    progress,
+    to_the_second,
+)
 from tollkeeper.errors import InvalidInput, Unavailable
 from tollkeeper.events.ids import now_micros
 from tollkeeper.metering.drain import find_spooled
@@ -217,7 +225,10 @@ def events(
             err().print(f"more: --cursor {next_cursor}")
     else:
         columns = ("event_id", "occurred_at", "member", "model", "surface", "charge_usd")
-        rows = [[one[name] for name in columns] for one in documents]
+        rows = [
+            [to_the_second(one[name]) if name == "occurred_at" else one[name] for name in columns]
+            for one in documents
+        ]
         spare = ("model", "surface")
         print_table(f"charged events of {organization}", columns, rows, spare=spare)
         if next_cursor:
