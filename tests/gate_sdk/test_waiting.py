@@ -10,7 +10,7 @@ from gate.servers import Server
 from gate_sdk.conftest import DeskMaker
 from gate_sdk.desk import Desk, booked
 
-from tollkeeper.errors import Misuse
+from tollkeeper.errors import Misuse, TollkeeperError
 from tollkeeper.gate import encoding
 from tollkeeper.gate.sdk import GateSettings, Refused
 
@@ -190,6 +190,19 @@ def test_without_a_spool_nothing_is_held_since_its_usage_could_not_be_reported(
     desk.tick()
     desk.hold().release()
     desk.emitter.abandon()
+
+
+def test_an_upkeep_that_broke_grants_nothing_until_a_whole_round_succeeds(desk: Desk) -> None:
+    """A newer release may publish what this one can't read."""
+    desk.world.run(encoding.publish(1, "prices", 7, ("AAAAAAAA",), tag=desk.world.tag))
+    for _ in range(2):
+        with pytest.raises(TollkeeperError):
+            desk.gate.core.tick()
+        with pytest.raises(Refused, match="upkeep broke"):
+            desk.hold()
+    desk.publish_prices(version=8)
+    desk.gate.core.tick()
+    desk.hold().release()
 
 
 def test_an_upkeep_that_broke_stops_everything_and_says_so(desk: Desk) -> None:

@@ -79,8 +79,8 @@ class Core:
     def trouble(self) -> str | None:
         """Why holds aren't granted now, whoever asks; None: they are asked for."""
         session = self.session
-        if session.trouble is not None:
-            return session.trouble
+        if session.broken is not None or session.trouble is not None:
+            return session.broken or session.trouble
         if session.emitter is None:
             return "this emitter begins"
         primaries = session.primaries()

@@ -274,8 +274,8 @@ def release_steps(session: Session, kept: Kept) -> Steps[None]:
 
 def _ready(session: Session, organization: str) -> Primary | Passing:
     """The primary to ask, or why none is to be asked now."""
-    if session.trouble is not None:
-        return Passing(session.trouble, is_final=True)
+    if (trouble := session.broken or session.trouble) is not None:
+        return Passing(trouble, is_final=True)
     if session.emitter is None:
         return Passing("this emitter begins")
     try:

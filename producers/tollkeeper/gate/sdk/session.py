@@ -63,6 +63,8 @@ class Session:
         self.counters = Counters()
         self.emitter: str | None = None
         """The id under which holds are asked for; None until the spool has one."""
+        self.broken: str | None = None
+        """Why the last round of the upkeep didn't come to its end."""
         self.trouble: str | None = None
         """Why nothing is asked for at all: the spool has no emitter, or our own books are broken."""
         self.started_at: float | None = None
@@ -182,6 +184,7 @@ class Session:
         self.book.forget_all()
         self.counters.leave_parent()
         self.abandoned.clear()
+        self.broken = None
         self.emitter = None
         self.started_at = None
         self._primaries = {}

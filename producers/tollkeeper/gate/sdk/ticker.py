@@ -55,14 +55,19 @@ class Ticker:
             thread.join(timeout_s)
 
     def _run(self) -> None:
+        said: str | None = None
         while not self._is_stopping:
             self._changed.clear()
             try:
                 self._tick()
             except Exception as error:
-                if not self._is_stopping:  # else what it works with is being closed under it
+                if self._is_stopping:  # what it works with is being closed under it
+                    return
+                if str(error) != said:
                     logger.error(LogLine("gate_stopped", **failure(error)), exc_info=True)
-                return
+                said = str(error)
+            else:
+                said = None
             finally:
                 with self._ticked:
                     self._ticked.notify_all()

@@ -43,7 +43,6 @@ class Upkeep:
         self._ticking = threading.Lock()
         self._identifying: Future[str] | None = None
         self._retired: set[str] = set()
-        self._is_broken = False
         self._marks: dict[tuple[str, str, int], Callable[[], bool]] = {}
         """By primary, emitter and epoch: whether all is on the log that had ended when it recovered."""
         self._said: dict[tuple[str, ...], str] = {}
@@ -51,11 +50,12 @@ class Upkeep:
         self._reconnected_at = -math.inf
 
     def tick(self) -> None:
-        """One round, by one thread at a time. What it raises is a bug: nothing is granted from now on."""
+        """One round, by one thread at a time. What it raises is a bug, or a newer release's doing.
+
+        Nothing is granted from then on, until a whole round has succeeded: any part may be done again.
+        """
         session = self._session
         with self._ticking:
-            if self._is_broken:
-                return
             session.counters.add("ticks")
             try:
                 self._identify()
@@ -66,10 +66,10 @@ class Upkeep:
                 self._release_owed()
                 self._reports.deliver()
             except Exception as error:
-                # A bug. Going on without the upkeep, this process would miss the next epoch.
-                self._is_broken = True
-                session.trouble = f"the gate's upkeep broke: {error}"
+                # Without its upkeep this process would miss the next epoch.
+                session.broken = f"the gate's upkeep broke: {error}"
                 raise
+            session.broken = None
 
     def leave_parent(self) -> None:
         """In a forked child: the lock may be held by a thread that isn't here."""
