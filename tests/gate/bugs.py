@@ -100,7 +100,8 @@ BUGS = {
     ),
     "settled_holds_stay": Bug(
         "installing totals and deleting the settled holds in the same step",
-        "  settle(call, fold.settled)\n",
+        "local fields, marks = ids_of_ours(call, fold.settled)",
+        "local fields, marks = {}, {}",
     ),
     "apply_leaves_no_floor": Bug(
         "An `apply` for an absent organization leaves just that floor",
@@ -157,7 +158,7 @@ BUGS = {
     ),
     "warm_drops_open_holds": Bug(
         "It keeps the open holds",
-        "  add_held(call, org, kept, record_of)\n",
+        "  add_held(call, org, kept, 1, record_of)\n",
     ),
     "warm_takes_unexamined_holds": Bug(
         "which of the holds that Redis has are settled",

@@ -255,7 +255,20 @@ def one_version_decides_at_any_moment(world: World) -> None:
             client.function_delete(gate.library)
 
 
+def a_fold_ends_each_hold_once_however_many_it_settles(world: World) -> None:
+    """More ids than are handed on at once, one of them twice, and most of no hold that Redis has."""
+    world.warmed()
+    first, second, third = world.held(1), world.held(2), world.held(3)
+    unknown = tuple(world.new_id() for _ in range(2_000))
+    assert world.apply(settled=(first, *unknown, first, second)) == a.Applied()
+    assert [one.hold_id for one in world.holds()] == [third]
+    assert [one.held_micros for one in world.status().limits] == [3, 3, 3]
+    for hold_id, micros in ((first, 1), (second, 2), (unknown[-1], 1)):
+        assert world.hold(micros, hold_id=hold_id) == a.HoldIdRefused("used")
+
+
 TRUST = (
+    a_fold_ends_each_hold_once_however_many_it_settles,
     a_retried_hold_is_granted_once,
     a_refusal_isn_t_remembered,
     an_ended_id_is_refused,

@@ -92,32 +92,65 @@ local function terms_after(terms, fold)
   return terms_text(new)
 end
 
--- The fields of the state that the fold changes, with their values in turn.
-local function after_fold(call, org, fold)
+-- Adds what these holds hold, of the credits and in each level's record; or takes it off where `sign` is -1.
+local function add_held(call, org, holds, sign, record_of)
+  for _, hold in ipairs(holds) do
+    org[HELD] = org[HELD] + sign * hold.held
+    local period = period_at(org.terms, hold.granted_at)
+    for _, level in ipairs(period and org.terms.levels or NO_LEVELS) do
+      local scope = scope_named(call, hold.request, level)
+      if scope ~= level then
+        local record, before = record_of(scope)
+        local held_at = spent_at(before, period) + 1
+        record[held_at] = record[held_at] + sign * hold.held
+      end
+    end
+  end
+end
+
+-- The ids in the order given, each once: what their holds are stored under, and their marks, each as time and id.
+-- Foreign systems choose ids of usage events as they like: what is no id of ours holds nothing.
+local function ids_of_ours(call, ids)
+  local fields, marks, seen = {}, {}, {}
+  for _, id in ipairs(ids) do
+    local issued, its_organization = parse_id(id)
+    if issued and its_organization == call.organization and not seen[id] then
+      seen[id] = true
+      fields[#fields + 1] = 'hold ' .. id
+      marks[#marks + 1], marks[#marks + 2] = digits(issued), id
+    end
+  end
+  return fields, marks
+end
+
+-- Those of these fields that hold something.
+local function holds_in(call, fields)
+  local holds, at = {}, 0
+  in_parts(fields, function(...)
+    for _, text in ipairs(redis.call('HMGET', call.state, ...)) do
+      at = at + 1
+      if text then holds[#holds + 1] = hold_of(fields[at]:sub(#'hold ' + 1), text) end
+    end
+  end)
+  return holds
+end
+
+-- The fields of the state that the fold changes, with their values in turn; these holds end with it.
+local function after_fold(call, org, fold, ended)
   local records = {}
+  local record_of = remembering(call, org, records, function(field)
+    return unpacked(redis.call('HGET', call.state, field))
+  end)
   org[OFFSET], org[POSITION] = fold.offset, fold.position
   org[USED], org[PURCHASED] = fold.used or org[USED], fold.purchased or org[PURCHASED]
-  put_into_records(org.terms, fold, remembering(call, org, records, function(field)
-    return unpacked(redis.call('HGET', call.state, field))
-  end))
+  put_into_records(org.terms, fold, record_of)
+  add_held(call, org, ended, -1, record_of)
   local written = {'numbers', numbers_of(org)}
   if #fold.caps > 0 then written[3], written[4] = 'terms', terms_after(org.terms, fold) end
   for field, record in pairs(records) do
     written[#written + 1], written[#written + 2] = field, packed(record)
   end
   return written
-end
-
--- Foreign systems choose ids of usage events as they like: what is no id of ours holds nothing.
-local function settle(call, ids)
-  for _, id in ipairs(ids) do
-    local issued, its_organization = parse_id(id)
-    if issued and its_organization == call.organization then
-      -- Each time anew: the one before may have changed what is held.
-      local org, open = load_with_hold(call, id)
-      end_hold(call, org, id, issued, open)
-    end
-  end
 end
 
 -- A fold knows the organization: it is there, and what is written from here on has to stay.
@@ -127,8 +160,10 @@ local function forget_nobody(call)
 end
 
 local function install(call, org, fold)
-  write_fields(call, after_fold(call, org, fold))
-  settle(call, fold.settled)
+  local fields, marks = ids_of_ours(call, fold.settled)
+  write_fields(call, after_fold(call, org, fold, holds_in(call, fields)))
+  in_parts(fields, function(...) redis.call('HDEL', call.state, ...) end)
+  in_parts(marks, function(...) redis.call('ZADD', call.marks, ...) end)
 end
 
 local function next_fold(args)

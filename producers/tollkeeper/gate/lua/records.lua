@@ -68,12 +68,16 @@ local function with_held(org, request, period, change)
   return written
 end
 
-local WRITTEN_AT_ONCE = 2000 -- words; Lua hands on about 8,000 at most
+local WORDS_AT_ONCE = 2000 -- even; Lua hands on about 8,000 at most
+
+-- Hands the words on in parts: `work` is called with those of each.
+local function in_parts(words, work)
+  for first = 1, #words, WORDS_AT_ONCE do
+    work(unpack(words, first, math.min(first + WORDS_AT_ONCE - 1, #words)))
+  end
+end
 
 -- Fields and their values, in turn.
 local function write_fields(call, words)
-  for first = 1, #words, WRITTEN_AT_ONCE do
-    local last = math.min(first + WRITTEN_AT_ONCE - 1, #words)
-    redis.call('HSET', call.state, unpack(words, first, last))
-  end
+  in_parts(words, function(...) redis.call('HSET', call.state, ...) end)
 end

@@ -83,22 +83,6 @@ local function sort_holds(call, snapshot)
   return kept, dropped, unexamined
 end
 
--- Counts what these holds hold, of the credits and in each level's record.
-local function add_held(call, org, holds, record_of)
-  for _, hold in ipairs(holds) do
-    org[HELD] = org[HELD] + hold.held
-    local period = period_at(org.terms, hold.granted_at)
-    for _, level in ipairs(period and org.terms.levels or NO_LEVELS) do
-      local scope = scope_named(call, hold.request, level)
-      if scope ~= level then
-        local record, before = record_of(scope)
-        local held_at = spent_at(before, period) + 1
-        record[held_at] = record[held_at] + hold.held
-      end
-    end
-  end
-end
-
 -- The organization as the snapshot shows it, with these holds, and the records of all other scopes.
 local function organization_of(call, snapshot, before, kept)
   local org, records = new_organization(), {}
@@ -108,7 +92,7 @@ local function organization_of(call, snapshot, before, kept)
   org[PURCHASED], org[USED] = snapshot.purchased, snapshot.used
   local record_of = remembering(call, org, records, function() return unpacked(nil) end)
   put_into_records(org.terms, snapshot, record_of)
-  add_held(call, org, kept, record_of)
+  add_held(call, org, kept, 1, record_of)
   return org, records
 end
 
