@@ -46,7 +46,7 @@ simulate: $(INSTALLED) ## Run the whole gate under SEEDS seeds of bad weather; S
 
 soak: $(INSTALLED) ## Run the tests and benchmarks that take too long for every day
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
-	PYTHONPATH=tests $(BIN)/python -m bench history memory-on-services
+	PYTHONPATH=tests $(BIN)/python -m bench history memory-on-services cold-start
 
 compose: $(INSTALLED) ## Start docker-compose.yml on this machine's Docker engine, test it, take it down
 	$(BIN)/python -m pytest -m compose $(PYTEST_ARGS)

@@ -11,7 +11,10 @@ import sys
 from collections.abc import Callable
 
 from bench import (
+    bench_apply,
+    bench_cold,
     bench_emitter,
+    bench_enforcement,
     bench_failover,
     bench_gate,
     bench_history,
@@ -23,6 +26,7 @@ from bench import (
     bench_services,
 )
 from bench.measuring import machine
+from bench.targets import target_of
 from rich.console import Console
 from rich.table import Table
 from support.project import ROOT
@@ -37,10 +41,13 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "memory": (bench_memory.run, 200_000),
     "gate": (bench_gate.run, 5_000),
     "metered": (bench_metered.run, 2_000),
+    "enforcement": (bench_enforcement.run, 200),
+    "apply": (bench_apply.run, 100_000),
 }
 LONG: dict[str, tuple[Callable[[int], dict[str, float]], int]] = {
     "history": (bench_history.run, 300_000),
     "memory-on-services": (bench_history.run_memory, 500_000),
+    "cold-start": (bench_cold.run, 100_000),
 }
 """Some minutes each: only when they are named, as `make soak` does."""
 RESULT = ROOT / "build" / "bench.json"
@@ -64,8 +71,9 @@ def main(chosen: list[str]) -> None:
         table = Table(title=name, title_justify="left", show_header=False)
         table.add_column()
         table.add_column(justify="right")
+        table.add_column()
         for label, value in found.items():
-            table.add_row(label, f"{value:,}")
+            table.add_row(label, f"{value:,}", target_of(name, label, value))
         console.print(table)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ def run(probes: int) -> dict[str, float]:
     """Milliseconds at the median and at the 99th of a hundred; the load that was really reached."""
     with ground(1_000) as made, made.database() as url:
         environment = {**made.environment(url), "TOLLKEEPER_HTTP": "off"}
-        with _running(environment, *homes.command("run", "--only", "consume,relay")):
+        with running(environment, *homes.command("run", "--only", "consume,relay")):
             took_ms, emitted, seconds = _probe(made, environment, url, probes)
     cuts = quantiles(took_ms, n=100)
     return {
@@ -55,7 +55,7 @@ def _probe(
     engine = open_engine(url).execution_options(isolation_level="AUTOCOMMIT")
     settings = {name: environment[name] for name in environment if name.startswith("TOLLKEEPER_")}
     with (
-        _running(environment, *load) as loading,
+        running(environment, *load) as loading,
         patch.dict(os.environ, settings),
         open_emitter() as emitter,
         engine.connect() as connection,
@@ -94,7 +94,8 @@ def _one(emitter: object, connection: Connection) -> float:
 
 
 @contextmanager
-def _running(environment: dict[str, str], *command: str) -> Iterator[subprocess.Popen[str]]:
+def running(environment: dict[str, str], *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A process meanwhile, which is asked to end afterwards."""
     child = subprocess.Popen(
         list(command), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +29,7 @@ from tollkeeper.ledger.migrate import migrate
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import Log, Outgoing
-from tollkeeper.metering.usage import Prepared, recorded
+from tollkeeper.metering.usage import Prepared, Usage, recorded
 from tollkeeper.organizations.commands import OpenOrganization
 from tollkeeper.outbox.database import open_engine
 from tollkeeper.pipeline.loop import Pipeline
@@ -71,14 +71,29 @@ def run(events: int) -> dict[str, float]:
 
 def fill(app: App, events: int, *, seed: int = 1) -> None:
     """Open the organizations and put synthetic usage straight onto the log."""
+    open_organizations(app)
+    put_on_log(app, usage_of(events, seed=seed))
+
+
+def open_organizations(app: App) -> None:
+    """Those of the load."""
     for number in range(1, ORGANIZATIONS + 1):
         name = f"org-{number:03d}"
         homes.handle(
             app, OpenOrganization(organization=name, plan="enterprise_self_serve", owner="owner")
         )
-    load = SyntheticLoad(seed=seed, events=events, organizations=ORGANIZATIONS, ending_at=ENDING_AT)
+
+
+def usage_of(events: int, *, seed: int = 1, ending_at: int = ENDING_AT) -> Iterator[Usage]:
+    """Synthetic usage of those organizations."""
+    load = SyntheticLoad(seed=seed, events=events, organizations=ORGANIZATIONS, ending_at=ending_at)
+    return synthetic(load)
+
+
+def put_on_log(app: App, usages: Iterable[Usage]) -> None:
+    """Past any emitter."""
     waiting: list[Outgoing] = []
-    for number, usage in enumerate(synthetic(load)):
+    for number, usage in enumerate(usages):
         assert usage.event_id is not None
         assert isinstance(usage.occurred_at, int)
         event = recorded(

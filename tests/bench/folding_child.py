@@ -33,6 +33,7 @@ def main(group: str, partitions: int, record_to: str) -> None:
     ends = app.log.end_offsets()
     try:
         join(pipeline, partitions)
+        app.enforcing.running()  # connected, where there is a gate
         say("ready")
         sys.stdin.readline()
         taking_down: Any = recorded() if record_to else nullcontext([])

@@ -13,6 +13,8 @@ from time import perf_counter
 from typing import Any
 from unittest.mock import patch
 
+from tollkeeper.app.enforcing import LateFollower
+from tollkeeper.ledger import apply
 from tollkeeper.ledger.fold import Fold
 from tollkeeper.ledger.store import SqlTransaction
 from tollkeeper.pipeline import loop, reading
@@ -27,10 +29,19 @@ _CALLS: tuple[tuple[str, Any, str], ...] = (
     ("insert charges", SqlTransaction, "insert_charges"),
     ("add up", Fold, "settle"),
     ("write totals", SqlTransaction, "write"),
+    ("effects", apply, "effects_of"),
     ("round", loop, "fold_round"),
+    ("tell the gate", LateFollower, "folded"),
     ("batch", Pipeline, "_fold"),
 )
-_WITHIN_A_ROUND = ("move positions", "load state", "insert charges", "add up", "write totals")
+_WITHIN_A_ROUND = (
+    "move positions",
+    "load state",
+    "insert charges",
+    "add up",
+    "write totals",
+    "effects",
+)
 
 Work = Callable[[], float]
 
@@ -75,7 +86,8 @@ def micros_of(seconds: Mapping[str, float], events: int, total_s: float) -> dict
         "decode and check": seconds["decode and check"],
         "rate, hash, judge": seconds["round"] - inside,
         **{stage: seconds[stage] for stage in _WITHIN_A_ROUND},
-        "commit": seconds["batch"] - seconds["round"],
+        "tell the gate": seconds["tell the gate"],
+        "commit": seconds["batch"] - seconds["round"] - seconds["tell the gate"],
         "all": total_s,
     }
     return {stage: round(value / events * 1_000_000, 2) for stage, value in found.items()}
