@@ -88,7 +88,7 @@ def failed_over_amid_holds(made: Installation, pair: Pair, rounds: int) -> None:
         made.raise_caps("acme", number * STEP_MICROS)
         made.wait_for_grants(30, what="holds")
         promote(pair.replica)
-        made.wait_for_grants(30, what="holds that the replica doesn't have")
+        made.wait_for_the_edge()  # with holds that the replica doesn't have
         since = time.monotonic_ns()
         pair.fail_over()
         refuses(late, since)
