@@ -21,7 +21,7 @@ from simulation.run import Failure, Run
 from simulation.servers import library_with
 from simulation.template import Template
 
-SEEDS_AT_ONCE = 25
+SEEDS_AT_ONCE = 125
 IN_MEMORY = Path("/dev/shm")
 HASH_SEED = "PYTHONHASHSEED"
 

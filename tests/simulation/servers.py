@@ -108,8 +108,8 @@ class Servers:
         self.grants: dict[str, Grant] = {}
         """By hold id, the first of each server and amount: the same answer may be given again."""
         self._granted = 0
-        self.touched: set[int] = set()
-        """The servers that were asked anything since somebody looked."""
+        self.touched: set[tuple[int, str]] = set()
+        """At which server which organization may have changed since somebody looked."""
         self._runs = 0
         for server in self.all:
             server.client.flushdb()
@@ -149,7 +149,7 @@ class Servers:
         if isinstance(answer, Granted):
             self._remember(server, call, answer)
         if not call.only_reads and not call.keys[0].startswith(PRIMARY):
-            self.touched.add(server.number)
+            self.touched.add((server.number, _organization_in(call)))
         return answer
 
     def copy_of(self, server: Server, organization: str) -> Copy | None:
@@ -158,7 +158,7 @@ class Servers:
         return found if isinstance(found, Copy) else None
 
     def _remember(self, server: Server, call: Call[A], answer: Granted) -> None:
-        name = call.keys[0].split("{")[1].split("}")[0]
+        name = _organization_in(call)
         hold_id = str(call.arguments[3 if call.function == "hold" else 2])
         made_by = (server.incarnation, answer.held_micros)
         known = self.grants.get(hold_id)
@@ -271,3 +271,7 @@ class SimulatedFunctions(GateFunctions):
             if named != server.incarnation:
                 raise GateUnavailable("another incarnation than the epoch key's")
         self._connected = now
+
+
+def _organization_in(call: Call[A]) -> str:
+    return call.keys[0].split("{")[1].split("}")[0]
