@@ -84,10 +84,10 @@ def test_the_second_example_changes_no_call(monkeypatch: pytest.MonkeyPatch) -> 
     fake = gate_is(FakeGate(credits_usd="1"), monkeypatch)
     with StandIn() as api:
         api.will(anthropic_api.answers())
-        made = SimpleNamespace(
-            Anthropic=lambda: anthropic.Anthropic(api_key="none", base_url=api.url)
-        )
-        carried_out(BLOCKS[1].replace("(...)", "(**request)"), anthropic=made, request=REQUEST)
+        # Closed here, since the example's process would live on.
+        with anthropic.Anthropic(api_key="none", base_url=api.url) as plain:
+            made = SimpleNamespace(Anthropic=lambda: plain)
+            carried_out(BLOCKS[1].replace("(...)", "(**request)"), anthropic=made, request=REQUEST)
     (usage,) = fake.usages
     assert (usage.organization, usage.member, usage.surface) == ("acme", "ann", "web")
 
