@@ -31,7 +31,7 @@ from tollkeeper.gate.asking import (
 )
 from tollkeeper.gate.encoding import Call
 from tollkeeper.gate.keys import SINGLE
-from tollkeeper.gate.library import Library, current_library, named
+from tollkeeper.gate.library import Library, Versioned
 from tollkeeper.gate.trusting import (
     connect_in_cluster_async,
     connect_single_async,
@@ -65,25 +65,13 @@ def connect_async(
     )
 
 
-class AsyncGateFunctions:
+class AsyncGateFunctions(Versioned):
     """One version of the functions, in one Redis. Cancelled while it waits, a call may have run."""
 
     def __init__(self, client: AsyncClient, library: Library | None = None) -> None:
+        super().__init__(library)
         self._client = client
-        self._library = library or current_library()
         self._reconnects = False
-
-    @property
-    def library(self) -> str:
-        """The version's name."""
-        return self._library.name
-
-    def follow(self, name: str) -> bool:
-        """Ask that version from now on, since it is the one that decides. False: its layout is another."""
-        found = named(self._library, name)
-        if found is not None:
-            self._library = found
-        return found is not None
 
     def tag_of(self, organization: str) -> str:
         """The tag of the primary that has this organization; a cluster is known after `load` or a `run`."""

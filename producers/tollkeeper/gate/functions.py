@@ -39,7 +39,7 @@ from tollkeeper.gate.asking import (
 from tollkeeper.gate.commands import Incarnation
 from tollkeeper.gate.encoding import Call
 from tollkeeper.gate.keys import SINGLE, epoch_key
-from tollkeeper.gate.library import Library, current_library, named
+from tollkeeper.gate.library import Library, Versioned
 from tollkeeper.gate.trusting import connect_in_cluster, connect_single, learning_the_shape
 
 A = TypeVar("A")
@@ -79,24 +79,12 @@ def connect(url: str, *, timeout_s: float = TIMEOUT_S, trusted_only: bool = Fals
     )
 
 
-class GateFunctions:
+class GateFunctions(Versioned):
     """One version of the functions, in one Redis. For threads: each call takes a connection of its own."""
 
     def __init__(self, client: Client, library: Library | None = None) -> None:
+        super().__init__(library)
         self._client = client
-        self._library = library or current_library()
-
-    @property
-    def library(self) -> str:
-        """The version's name."""
-        return self._library.name
-
-    def follow(self, name: str) -> bool:
-        """Ask that version from now on, since it is the one that decides. False: its layout is another."""
-        found = named(self._library, name)
-        if found is not None:
-            self._library = found
-        return found is not None
 
     def tag_of(self, organization: str) -> str:
         """The tag of the primary that has this organization, as far as this client knows the cluster."""

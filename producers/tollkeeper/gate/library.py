@@ -59,3 +59,22 @@ def assemble(source: str) -> Library:
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
     name = f"tollkeeper_{LAYOUT}_{digest}"
     return Library(name, f"#!lua name={name}\nlocal LIBRARY = '{name}'\n{source}")
+
+
+class Versioned:
+    """Who asks one version of the functions, and may be told that another one decides."""
+
+    def __init__(self, library: Library | None = None) -> None:
+        self._library = library or current_library()
+
+    @property
+    def library(self) -> str:
+        """The version's name."""
+        return self._library.name
+
+    def follow(self, name: str) -> bool:
+        """Ask that version from now on, since it is the one that decides. False: its layout is another."""
+        found = named(self._library, name)
+        if found is not None:
+            self._library = found
+        return found is not None
