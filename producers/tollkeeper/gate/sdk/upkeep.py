@@ -186,13 +186,13 @@ class Upkeep:
             session.wake()
             return
         # After the list: what isn't on it any more is durable by now.
-        is_on_the_log = self._marks.setdefault(
-            (primary.tag, emitter, epoch), session.recorder.mark()
-        )
-        if is_on_the_log() and say_answered(
+        key = (primary.tag, emitter, epoch)
+        if key not in self._marks:
+            self._marks[key] = session.recorder.mark()
+        if self._marks[key]() and say_answered(
             session.functions, emitter=emitter, epoch=epoch, tag=primary.tag
         ):
-            self._marks = {key: mark for key, mark in self._marks.items() if key[2] >= epoch}
+            self._marks = {one: mark for one, mark in self._marks.items() if one[2] >= epoch}
             session.counters.add("reasserted", len(holds))
             logger.info(LogLine("holds_reasserted", emitter=emitter, epoch=epoch, holds=len(holds)))
             session.wake()
