@@ -18,7 +18,7 @@ from pathlib import Path
 
 from services.redis_local import local_valkey
 from simulation.run import Failure, Run
-from simulation.servers import library_with
+from simulation.servers import simulated_library
 from simulation.template import Template
 
 SEEDS_AT_ONCE = 125
@@ -33,7 +33,7 @@ class Bench:
         self._folder = folder
         self._address = address
         self._template = Template(folder)
-        self._library = library_with()
+        self._library = simulated_library()
 
     def run(self, seed: int) -> Failure | None:
         """One seed: what it found."""

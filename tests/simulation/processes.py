@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 from simulation.logs import SimulatedLog, Topic
-from simulation.scheduler import Crash, Process, Scheduler
+from simulation.scheduler import Process, Scheduler
 from simulation.servers import Servers, SimulatedFunctions
 from simulation.template import MEMBERS, MODEL, ORGANIZATIONS
 from simulation.truth import HeldCall, Truth
@@ -224,7 +224,7 @@ class ServiceProcess:
         random = self.world.scheduler.random
         organization, member = random.choice(ORGANIZATIONS), random.choice(MEMBERS)
         if random.randrange(12) == 0:
-            self._report(organization, member, random.randrange(1, 8), None)
+            self._report(organization, member, random.randrange(1, 8))
             return
         wanted = random.choice((20, 40) if self.world.is_tight else (1, 3, 8, 20, 40))
         hold = self.gate.hold(**_asking(organization, member, wanted))
@@ -289,7 +289,7 @@ class ServiceProcess:
             truth.accepted.add(key)
         self.open.discard(call.hold_id)
 
-    def _report(self, organization: str, member: str, cost: int, hold_id: str | None) -> None:
+    def _report(self, organization: str, member: str, cost: int) -> None:
         """Usage that nobody asked for."""
         usage = self._usage(organization, member, cost)
         self.world.truth.reported[organization, usage.event_id or ""] = cost
@@ -321,6 +321,3 @@ def _asking(organization: str, member: str, micros: int) -> CallFields:
         "model": MODEL,
         "max_cost_usd": usd(micros),
     }
-
-
-__all__ = ["ConsumerProcess", "Crash", "ServiceProcess", "World"]

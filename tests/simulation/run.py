@@ -137,12 +137,9 @@ class Run:
         """Until nothing is under way any more."""
         for number in range(QUIET_STEPS):
             self._step()
-            if number % LOOKS_EVERY == 0 and self._is_settled():
+            if number % LOOKS_EVERY == 0 and not self._unsettled():
                 return
         raise Violation(f"it doesn't come to rest: {self._unsettled()}")
-
-    def _is_settled(self) -> bool:
-        return not self._unsettled()
 
     def _unsettled(self) -> str:
         if any(service.emitter.stats().spooled_records for service in self.installation.services):

@@ -38,9 +38,9 @@ PRIMARY = "tollkeeper-primary:"
 MOST_SAVED = 6
 
 
-def library_with(source: str | None = None) -> Library:
-    """The functions, or changed ones, with the simulation's clock and incarnations."""
-    told = replaced(source or lua_source(), CLOCK, TOLD)
+def simulated_library() -> Library:
+    """The functions, with the simulation's clock and incarnations."""
+    told = replaced(lua_source(), CLOCK, TOLD)
     return assemble(replaced(told, INCARNATION, TOLD_INCARNATION))
 
 
