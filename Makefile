@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # More for pytest: make test PYTEST_ARGS="-k relay"
 PYTEST_ARGS ?=
-# Each has services of its own: a Kafka takes 400 MB.
-WORKERS ?= 2
+# Each has services of its own: a Kafka takes 400 MB. More than cores, since much is waited for.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test simulate soak compose check bench lock clean
@@ -35,7 +35,7 @@ demo: $(INSTALLED) ## Open organizations, stream usage, show balances and spend
 
 # The hash seed is fixed, so that all workers collect the same tests.
 test: $(INSTALLED) ## Run the tests, without soak and compose tests, WORKERS at a time
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -m "not soak and not compose" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -m "not soak and not compose" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Seeds of the simulator, or the one of which the trace is wanted: make simulate SEED=4711
 SEEDS ?= 1000

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 
 from simulation.truth import Totals
-from sqlalchemy import Connection, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
 from tollkeeper.ledger.tables import cap, charge, member, organization
 
 NANOS_PER_MICRO = 1_000
+_NUMBER: BindParameter[int] = bindparam("generation")
+_ORGANIZATIONS = select(organization).where(organization.c.generation == _NUMBER)
+_CAPS = select(cap).where(cap.c.generation == _NUMBER)
+_MEMBERS = select(member).where(member.c.generation == _NUMBER, member.c.removed_at.is_(None))
+_SPENDERS = (charge.c.organization, charge.c.period_start, charge.c.member)
+_SPENT = (
+    select(*_SPENDERS, func.sum(charge.c.charge_nanos))
+    .where(charge.c.generation == _NUMBER)
+    .group_by(*_SPENDERS)
+)
 
 
 def totals_in(connection: Connection, generation: int) -> dict[str, tuple[int, Totals]]:
@@ -19,8 +29,7 @@ def totals_in(connection: Connection, generation: int) -> dict[str, tuple[int, T
     _put_caps(connection, generation, fields)
     _put_members(connection, generation, fields)
     found = {}
-    columns = organization.c
-    for row in connection.execute(select(organization).where(columns.generation == generation)):
+    for row in connection.execute(_ORGANIZATIONS, {"generation": generation}):
         of_it = fields[row.organization]
         of_it["purchased"] = str(row.purchased_nanos // NANOS_PER_MICRO)
         of_it["used"] = str(_up(row.used_nanos))
@@ -38,13 +47,7 @@ def charged_in(connection: Connection, generation: int) -> set[tuple[str, str]]:
 
 
 def _put_spent(connection: Connection, generation: int, fields: dict[str, dict[str, str]]) -> None:
-    columns = charge.c
-    keys = (columns.organization, columns.period_start, columns.member)
-    rows = connection.execute(
-        select(*keys, func.sum(columns.charge_nanos))
-        .where(columns.generation == generation)
-        .group_by(*keys)
-    )
+    rows = connection.execute(_SPENT, {"generation": generation})
     all_of_it: dict[tuple[str, int], int] = defaultdict(int)
     for name, start, who, nanos in rows:
         all_of_it[name, start] += int(nanos)
@@ -54,12 +57,9 @@ def _put_spent(connection: Connection, generation: int, fields: dict[str, dict[s
 
 
 def _put_caps(connection: Connection, generation: int, fields: dict[str, dict[str, str]]) -> None:
-    names = connection.execute(
-        select(organization.c.organization).where(organization.c.generation == generation)
-    ).scalars()
-    for name in names:
-        fields[name] |= {"cap organization": "unlimited", "cap member": "unlimited"}
-    for row in connection.execute(select(cap).where(cap.c.generation == generation)):
+    for one in connection.execute(_ORGANIZATIONS, {"generation": generation}):
+        fields[one.organization] |= {"cap organization": "unlimited", "cap member": "unlimited"}
+    for row in connection.execute(_CAPS, {"generation": generation}):
         if row.setting == "inherit":
             continue
         value = "unlimited" if row.setting == "unlimited" else str(row.cap_nanos // NANOS_PER_MICRO)
@@ -74,8 +74,7 @@ def _put_caps(connection: Connection, generation: int, fields: dict[str, dict[st
 def _put_members(
     connection: Connection, generation: int, fields: dict[str, dict[str, str]]
 ) -> None:
-    of_now = (member.c.generation == generation, member.c.removed_at.is_(None))
-    for row in connection.execute(select(member).where(*of_now)):
+    for row in connection.execute(_MEMBERS, {"generation": generation}):
         fields[row.organization][f"member {row.member}"] = "1"
 
 

@@ -13,7 +13,7 @@ from simulation.scheduler import Process, Scheduler
 from simulation.servers import Servers, SimulatedFunctions
 from simulation.template import MEMBERS, MODEL, ORGANIZATIONS
 from simulation.truth import HeldCall, Truth
-from sqlalchemy import Engine
+from sqlalchemy import Dialect, Engine
 
 from tollkeeper.enforcement.bundle import Enforcement
 from tollkeeper.enforcement.means import Means
@@ -44,6 +44,8 @@ EMITTER = EmitterSettings(takeover_interval_s=1.0)
 
 
 COMPILED: dict[object, object] = {}
+DIALECTS: dict[str, Dialect] = {}
+"""The one by which all that is compiled is known."""
 
 
 class World:
@@ -67,6 +69,8 @@ class World:
         """One more process' connections to the ledger; statements are compiled once for all runs."""
         engine = open_engine(f"sqlite:///{self.database}")
         engine.update_execution_options(compiled_cache=COMPILED)
+        with engine.connect():  # its dialect has seen a connection then
+            engine.dialect = DIALECTS.setdefault("sqlite", engine.dialect)
         return engine
 
     def new_process(self, name: str, *, skew_micros: int = 0) -> Process:
@@ -223,7 +227,9 @@ class ServiceProcess:
     def _call(self) -> None:
         random = self.world.scheduler.random
         organization, member = random.choice(ORGANIZATIONS), random.choice(MEMBERS)
-        if random.randrange(12) == 0:
+        if (
+            random.randrange(12) == 0 and self.world.truth.calls
+        ):  # else caps may be full before the first
             self._report(organization, member, random.randrange(1, 8))
             return
         wanted = random.choice((20, 40) if self.world.is_tight else (1, 3, 8, 20, 40))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from simulation.bugs import BUGS, RARE, SeededBug
 from simulation.many import bench, run_many
@@ -13,13 +15,19 @@ MANY_TRIED = 3_000
 """Seeds from a bug's own on in which it has to show: each change of the code makes other runs of them."""
 
 
+def _processes() -> int:
+    """The cores that other workers of this test run leave."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
 def _nobody_watches(done: int) -> None:
     assert done
 
 
 @pytest.mark.timeout(1_200)
 def test_every_invariant_holds_whatever_the_weather() -> None:
-    failures = run_many(range(SEEDS), progress=_nobody_watches)
+    failures = run_many(range(SEEDS), processes=_processes(), progress=_nobody_watches)
     assert not failures, failures[0]
 
 

@@ -15,11 +15,12 @@ from tollkeeper.ledger.effects import EpochRow
 from tollkeeper.ledger.tables import gate_epoch
 
 _epoch = gate_epoch.c.epoch
+_ALL = select(gate_epoch)
 
 
 def read_epochs(connection: Connection) -> Mapping[str, EpochRow]:
     """The epoch of each primary that ever had one, by its tag."""
-    return {row.tag: EpochRow(*row) for row in connection.execute(select(gate_epoch))}
+    return {row.tag: EpochRow(*row) for row in connection.execute(_ALL)}
 
 
 def raise_epoch(

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from tollkeeper.errors import BrokenInvariant
 from tollkeeper.ledger.port import Position
 from tollkeeper.ledger.tables import consumer_offset, generation
 
+_LIVE = select(generation.c.generation).where(generation.c.status == "live")
+_POSITIONS = select(
+    consumer_offset.c.log_partition,
+    consumer_offset.c.next_offset,
+    consumer_offset.c.log_identity,
+    consumer_offset.c.last_record_hash,
+    consumer_offset.c.last_appended_at,
+    consumer_offset.c.applied_offset,
+).where(consumer_offset.c.generation == bindparam("number"))
+
 
 def live_generation(connection: Connection) -> int:
     """The generation that queries read. Raises BrokenInvariant when there is none."""
-    found = connection.execute(
-        select(generation.c.generation).where(generation.c.status == "live")
-    ).scalar()
+    found = connection.execute(_LIVE).scalar()
     if found is None:
         raise BrokenInvariant("the database has no live generation: run `tollkeeper setup`")
     return int(found)
@@ -21,15 +29,5 @@ def live_generation(connection: Connection) -> int:
 
 def positions(connection: Connection, number: int) -> dict[int, Position]:
     """The generation's position on each partition; a generation without rows was retired."""
-    table = consumer_offset
-    rows = connection.execute(
-        select(
-            table.c.log_partition,
-            table.c.next_offset,
-            table.c.log_identity,
-            table.c.last_record_hash,
-            table.c.last_appended_at,
-            table.c.applied_offset,
-        ).where(table.c.generation == number)
-    )
+    rows = connection.execute(_POSITIONS, {"number": number})
     return {row[0]: Position(*row[1:]) for row in rows}
