@@ -9,6 +9,7 @@ from enforcement.world import USD, Consumer, World
 from tollkeeper.enforcement.epochs import EpochKeeper
 from tollkeeper.enforcement.stepping import incarnation_of
 from tollkeeper.events.emitters import EmitterStarted
+from tollkeeper.events.ids import new_command_line_id
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.ledger.enforcing import raise_epoch
@@ -103,6 +104,18 @@ def test_who_is_silent_is_retired_by_name_and_its_holds_are_gone(world: World) -
     assert world.credits().held_micros == USD + 1
     assert other.hold_id not in world.open_holds()
     assert world.hold(1, emitter="em-2") == a.EmitterRefused("retired")
+
+
+def test_nobody_waits_for_a_command_line_that_nobody_lives_under(world: World) -> None:
+    emitter = new_command_line_id()
+    world.open().start_emitter(emitter)
+    world.held(USD, emitter=emitter)
+    world.functions.become("run2")
+    world.recover()
+    assert world.key.phase == "open"
+    world.note(emitter)
+    world.held(10 * USD, emitter=emitter)  # its hold wasn't re-asserted, and it may go on
+    assert not world.consumer.heard.gone
 
 
 def test_usage_that_is_on_the_log_is_folded_before_anything_is_granted(world: World) -> None:

@@ -21,6 +21,7 @@ from tollkeeper.events.ids import (
     check_label,
     check_organization,
     new_command_id,
+    new_command_line_id,
     new_emitter_id,
     new_event_id,
 )
@@ -121,7 +122,9 @@ def test_a_forked_child_makes_other_ids_even_while_another_thread_held_the_lock(
     assert list(from_child) == sorted(from_child)
 
 
-@pytest.mark.parametrize("make", [new_event_id, new_command_id, new_emitter_id])
+@pytest.mark.parametrize(
+    "make", [new_event_id, new_command_id, new_emitter_id, new_command_line_id]
+)
 def test_new_ids_keep_the_rules_and_sort_by_time(make: Callable[[], str]) -> None:
     made = [make() for _ in range(1_000)]
     assert made == sorted(set(made))

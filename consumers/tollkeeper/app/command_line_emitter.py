@@ -19,7 +19,7 @@ from tollkeeper.errors import GateUnavailable, LogUnavailable, Misuse
 from tollkeeper.events.codec import encode
 from tollkeeper.events.emitters import EmitterStarted
 from tollkeeper.events.gate import GateEvent
-from tollkeeper.events.ids import new_emitter_id, now_micros
+from tollkeeper.events.ids import new_command_line_id, now_micros
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import Log, Outgoing
 from tollkeeper.metering.usage import Usage
@@ -63,7 +63,7 @@ class CommandLineEmitter:
         """It was retired: the next `identity` is another one."""
         with self._kept() as kept:
             if kept.emitter == emitter:
-                kept.emitter, kept.is_started = new_emitter_id(), False
+                kept.emitter, kept.is_started = new_command_line_id(), False
         self._emitter = None
 
     def issued_millis(self, name: str, now_millis: int) -> int:
@@ -112,7 +112,7 @@ class CommandLineEmitter:
         with self._kept() as kept:
             if kept.log != self._log.identity:  # of another log, on which nobody heard of it
                 kept.emitter, kept.log, kept.is_started = (
-                    *(new_emitter_id(), self._log.identity),
+                    *(new_command_line_id(), self._log.identity),
                     False,
                 )
             if not kept.is_started:
@@ -147,4 +147,4 @@ def _read(data: bytes) -> _Kept:
     try:
         return msgspec.json.decode(data, type=_Kept)
     except msgspec.MsgspecError:
-        return _Kept(emitter=new_emitter_id(), log="")
+        return _Kept(emitter=new_command_line_id(), log="")

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from tollkeeper.enforcement.emitter_facts import log_retirement
 from tollkeeper.enforcement.listing import list_emitters
 from tollkeeper.enforcement.means import Means
+from tollkeeper.events.ids import is_command_line
 from tollkeeper.failpoints import failpoint
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
@@ -87,7 +88,11 @@ class Recovery:
     def _waiting(self) -> list[str]:
         """Who is listed and owes its answer; each has its time from when it was seen so first."""
         found = self._functions.run(encoding.emitters(tag=self._tag))
-        waiting = [one.emitter for one in found.listed if one.standing == "started"]
+        owing = [one.emitter for one in found.listed if one.standing == "started"]
+        for emitter in filter(is_command_line, owing):
+            # Nobody lives under it, and its holds aren't re-asserted: there is no answer to wait for.
+            self._functions.run(encoding.answer(self._epoch, emitter, tag=self._tag))
+        waiting = [one for one in owing if not is_command_line(one)]
         now = self._means.monotonic()
         self._since = {one: self._since.get(one, now) for one in waiting}
         return waiting

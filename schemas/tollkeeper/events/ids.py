@@ -24,6 +24,7 @@ _ID_RULE = (
 _ORGANIZATION_RULE = _ID_RULE + ", without '/'"
 _KEY_RULE = f"must be 1 to {MAX_ID_LENGTH} printable ASCII characters without spaces"
 _LABEL_RULE = f"must be 1 to {MAX_LABEL_LENGTH} printable ASCII characters without spaces"
+_COMMAND_LINE = "cli-"
 _LIMIT_RULE = f"must be 1 to {MAX_LABEL_LENGTH} characters of a-z _"
 _SCOPE_RULE = "must be DIMENSION/ID, the dimension of a-z _"
 _id = re.compile(rf"[A-Za-z0-9._:~|/+=\-]{{1,{MAX_ID_LENGTH}}}")
@@ -147,3 +148,13 @@ def new_command_id() -> str:
 def new_emitter_id() -> str:
     """A new emitter id: one per emitter and process, never used again."""
     return f"em-{_ids.next_hex()}"
+
+
+def new_command_line_id() -> str:
+    """A new emitter id of a command line: no process lives on under it that could be asked."""
+    return f"{_COMMAND_LINE}{_ids.next_hex()}"
+
+
+def is_command_line(emitter: str) -> bool:
+    """Whether nobody can answer for this emitter but a command that happens to run."""
+    return emitter.startswith(_COMMAND_LINE)
