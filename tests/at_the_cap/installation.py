@@ -216,8 +216,8 @@ class Installation:
 
         eventually(is_open, QUIET_S, what=f"epoch {epoch}")
 
-    def wait_for_the_edge(self) -> None:
-        """Until every service was told again and again that a cap of each organization is reached."""
+    def wait_for_the_edge(self, organizations: Collection[str] = ()) -> None:
+        """Until every service was told again and again that a cap of each of these is reached, or of all."""
         since = time.monotonic_ns()
         limits = ("organization_cap", "member_cap")
 
@@ -225,7 +225,7 @@ class Installation:
             return all(
                 one.count("refused", since_ns=since, reasons=limits, organizations=[name]) >= 5
                 for one in self.services
-                for name in self.organizations
+                for name in organizations or self.organizations
             )
 
         eventually(is_there, QUIET_S, what="a cap that is reached")

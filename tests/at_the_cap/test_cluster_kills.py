@@ -95,11 +95,14 @@ def test_a_primary_that_is_killed_admits_no_hold_too_many_and_stops_no_other(
             killed = number % len(cluster)
             others = [name for name in names if name != names[killed]]
             for name in others:
-                made.raise_caps(name, number * ROOM_MICROS)
+                made.raise_caps(name, number * ROOM_MICROS - STEP_MICROS)
             made.raise_caps(names[killed], number * ROOM_MICROS)
             made.wait_for_grants(20, what="holds", organizations=[names[killed]])
             cluster[killed].kill()
-            made.wait_for_grants(50, what="holds of the others", organizations=others)
+            made.wait_for_the_edge(others)
+            for name in others:
+                made.raise_caps(name, number * ROOM_MICROS)
+            made.wait_for_grants(20, what="holds of the others", organizations=others)
             cluster[killed].start()
             made.wait_for_the_edge()
         ended(made)

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from tollkeeper.enforcement.means import Means
+from tollkeeper.errors import TollkeeperError
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.gate.amounts import purchased_micros
@@ -56,16 +57,21 @@ class Publisher:
                 if self._told.get((tag, epoch, one.kind), 0) < newest[one.kind]
             ]
             items = {one.kind: one.items(connection, number) for _, _, one in due}
-        for tag, epoch, source in due:
-            version = newest[source.kind]
-            call = encoding.publish(epoch, source.kind, version, items[source.kind], tag=tag)
-            if isinstance(self._means.functions.run(call), a.Untrusted):
-                is_all = (
-                    False  # the epoch hasn't begun yet, or another version of the functions decides
-                )
-                continue
-            self._told[tag, epoch, source.kind] = version
-            self._means.observer.published(tag, source.kind, version)
+        calls = [
+            encoding.publish(epoch, one.kind, newest[one.kind], items[one.kind], tag=tag)
+            for tag, epoch, one in due
+        ]
+        answers = self._means.functions.run_many(calls)
+        for (tag, epoch, source), answer in zip(due, answers, strict=True):
+            if isinstance(answer, a.Untrusted):
+                # The epoch hasn't begun yet, or another version of the functions decides.
+                is_all = False
+            elif not isinstance(answer, TollkeeperError):
+                self._told[tag, epoch, source.kind] = newest[source.kind]
+                self._means.observer.published(tag, source.kind, newest[source.kind])
+        for answer in answers:  # once all that answer are told
+            if isinstance(answer, TollkeeperError):
+                raise answer
         return is_all
 
 
