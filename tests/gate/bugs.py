@@ -158,7 +158,7 @@ BUGS = {
     ),
     "warm_drops_open_holds": Bug(
         "It keeps the open holds",
-        "  add_held(call, org, kept, 1, record_of)\n",
+        "  add_held(org, kept, 1, record_of)\n",
     ),
     "warm_takes_unexamined_holds": Bug(
         "which of the holds that Redis has are settled",
@@ -238,8 +238,8 @@ BUGS = {
     ),
     "the_period_never_rolls_over": Bug(
         "Roll-over happens inside the functions from the stored bounds and Redis' clock",
-        "  if not period then return answer_unknown(call, org) end\n  no = refusal",
-        "  if not period then return answer_unknown(call, org) end\n  period = 2\n  no = refusal",
+        "  if period == LAST_PERIOD then ask_to_warm(call) end\n  no = refusal",
+        "  period = 2\n  no = refusal",
     ),
     "known_past_the_end": Bug(
         "past the end of the next period the organization is unknown",

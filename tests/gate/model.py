@@ -164,7 +164,7 @@ class Model(Record):
 
     def warm(self, name: str, shot: Snapshot) -> Any:
         org = self.at(name, shot.epoch)
-        need(not self.is_known(org), "known")
+        need(not self.is_known(org) or period(org.shot, self.now) in org.shot.periods[2:], "known")
         self.unknown(org, org.epoch, 0)
         self.trust(shot.epoch, "open")
         need(shot.phase == "open", "not_open")

@@ -174,6 +174,36 @@ def a_total_of_half_a_period_makes_unknown(world: World) -> None:
     assert world.warm(periods=elsewhere) == a.Elsewhere(world.now)
 
 
+def what_is_used_in_the_last_of_its_periods_is_warmed_anew(world: World) -> None:
+    """While it is granted: else all that were warmed in one month would be unknown from one moment on."""
+    world.warmed()
+    kept = world.held(5)
+    following = periods_at(world.now)[2]
+    assert world.warm() == a.AlreadyKnown()
+    world.set_clock(following.start_micros)
+    assert world.refused_by(1) == []
+    assert world.run(encoding.asked_to_warm(tag=world.tag)) == (world.name,)
+    assert world.warm(still_open=()) == a.Unexamined(1)
+    assert world.hold(1) == a.Unknown(), "so that no more come in"
+    world.warmed()
+    assert world.run(encoding.asked_to_warm(tag=world.tag)) == ()
+    assert world.warm() == a.AlreadyKnown()
+    world.set_clock(following.end_micros)
+    assert world.refused_by(1) == []
+    assert world.run(encoding.asked_to_warm(tag=world.tag)) == (world.name,)
+    assert world.release(kept) == a.Released(5)
+
+
+def a_stale_snapshot_in_the_last_period_only_makes_unknown(world: World) -> None:
+    world.warmed()
+    late = world.snapshot()
+    world.apply(spent={"organization": 20})
+    world.set_clock(world.period.end_micros)
+    assert isinstance(world.run(encoding.warm(world.name, late, tag=world.tag)), a.BelowFloor)
+    assert world.hold(1) == a.Unknown()
+    world.warmed()
+
+
 def what_is_released_past_the_end_isn_t_held_when_the_clock_goes_back(world: World) -> None:
     """Past the end of the next period it is unknown, but nobody has noted that yet."""
     world.warmed()
@@ -186,6 +216,8 @@ def what_is_released_past_the_end_isn_t_held_when_the_clock_goes_back(world: Wor
 
 
 COPY = (
+    what_is_used_in_the_last_of_its_periods_is_warmed_anew,
+    a_stale_snapshot_in_the_last_period_only_makes_unknown,
     what_is_released_past_the_end_isn_t_held_when_the_clock_goes_back,
     an_unknown_organization_is_closed_and_asks_to_be_warmed,
     the_hold_of_a_dead_emitter_is_freed_without_traffic,

@@ -84,7 +84,7 @@ def apply(organization: str, fold: Fold, *, epoch: int, tag: str = SINGLE) -> Ca
         *_listed(_caps(fold.caps)),
         *(_change("used", fold.used_micros), _change("purchased", fold.purchased_micros)),
         *_listed(members),
-        *_listed((one,) for one in fold.settled),
+        " ".join(fold.settled),
     ]
     return _on(organization, "apply", epoch, tag, arguments, decoding.apply_answer)
 

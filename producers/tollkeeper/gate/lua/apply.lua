@@ -8,7 +8,7 @@
 --   number of caps, each: scope, cap (micro-USD, 'unlimited', or 'inherit' the dimension's default);
 --   credits used, credits purchased (micro-USD; '-' is unchanged);
 --   number of members, each: member, 1 or 0;
---   number of settled hold ids, each.
+--   settled hold ids, separated by spaces: there are many, and each argument costs both sides more than its bytes.
 -- Answers: applied; ignored, the organization's offset; unknown; stale; untrusted.
 
 local function next_spent(args)
@@ -51,35 +51,39 @@ end
 
 -- What is said of scopes and members, put into their records, which `record_of` gives with how many numbers are
 -- before each. Default caps are in the terms.
-local function put_into_records(terms, news, record_of)
+local function put_into_records(call, terms, news, record_of)
+  local own = 'organization/' .. call.organization
+  local function record_with(scope) return record_of(scope ~= own and 'scope ' .. scope or nil) end
   for _, total in ipairs(news.spent) do
     local period = period_at(terms, total.start)
     if period then
-      local record, before = record_of(total.scope)
+      local record, before = record_with(total.scope)
       record[spent_at(before, period)] = total.micros
     end
   end
   for _, one in ipairs(news.caps) do
     if not one.is_default then
-      local record, before = record_of(one.scope)
+      local record, before = record_with(one.scope)
       record[before + CAP] = one.cap
     end
   end
   for _, one in ipairs(news.members) do
-    local record, before = record_of('member/' .. one.member)
+    local record, before = record_with('member/' .. one.member)
     record[before + MEMBER] = one.standing
   end
 end
 
--- Gives records: the organization's own, which is among its numbers, or a field's, which `load` gives at first.
--- Remembers all but the first by their fields.
-local function remembering(call, org, records, load)
-  local own = 'organization/' .. call.organization
-  return function(scope)
-    if scope == own then return org, BEFORE_OWN end
-    local field = 'scope ' .. scope
-    records[field] = records[field] or load(field)
-    return records[field], 0
+-- Gives records: the organization's own, which is among its numbers and has no field, or a field's, which `load`
+-- gives at first and which is remembered.
+local function remembering(org, records, load)
+  return function(field)
+    if not field then return org, BEFORE_OWN end
+    local record = records[field]
+    if not record then
+      record = load(field)
+      records[field] = record
+    end
+    return record, 0
   end
 end
 
@@ -93,16 +97,17 @@ local function terms_after(terms, fold)
 end
 
 -- Adds what these holds hold, of the credits and in each level's record; or takes it off where `sign` is -1.
-local function add_held(call, org, holds, sign, record_of)
+local function add_held(org, holds, sign, record_of)
   for _, hold in ipairs(holds) do
-    org[HELD] = org[HELD] + sign * hold.held
+    local held = sign * hold.held
+    org[HELD] = org[HELD] + held
     local period = period_at(org.terms, hold.granted_at)
     for _, level in ipairs(period and org.terms.levels or NO_LEVELS) do
-      local scope = scope_named(call, hold.request, level)
-      if scope ~= level then
-        local record, before = record_of(scope)
+      local is_named, field = held_field(hold, level)
+      if is_named then
+        local record, before = record_of(field)
         local held_at = spent_at(before, period) + 1
-        record[held_at] = record[held_at] + sign * hold.held
+        record[held_at] = record[held_at] + held
       end
     end
   end
@@ -112,12 +117,12 @@ end
 -- Foreign systems choose ids of usage events as they like: what is no id of ours holds nothing.
 local function ids_of_ours(call, ids)
   local fields, marks, seen = {}, {}, {}
-  for _, id in ipairs(ids) do
-    local issued, its_organization = parse_id(id)
+  for id in ids:gmatch('%S+') do
+    local issued, its_organization, _, text = parse_id(id)
     if issued and its_organization == call.organization and not seen[id] then
       seen[id] = true
       fields[#fields + 1] = 'hold ' .. id
-      marks[#marks + 1], marks[#marks + 2] = digits(issued), id
+      marks[#marks + 1], marks[#marks + 2] = text, id
     end
   end
   return fields, marks
@@ -125,11 +130,10 @@ end
 
 -- Those of these fields that hold something.
 local function holds_in(call, fields)
-  local holds, at = {}, 0
+  local holds = {}
   in_parts(fields, function(...)
     for _, text in ipairs(redis.call('HMGET', call.state, ...)) do
-      at = at + 1
-      if text then holds[#holds + 1] = hold_of(fields[at]:sub(#'hold ' + 1), text) end
+      if text then holds[#holds + 1] = held_by(text) end
     end
   end)
   return holds
@@ -138,13 +142,13 @@ end
 -- The fields of the state that the fold changes, with their values in turn; these holds end with it.
 local function after_fold(call, org, fold, ended)
   local records = {}
-  local record_of = remembering(call, org, records, function(field)
+  local record_of = remembering(org, records, function(field)
     return unpacked(redis.call('HGET', call.state, field))
   end)
   org[OFFSET], org[POSITION] = fold.offset, fold.position
   org[USED], org[PURCHASED] = fold.used or org[USED], fold.purchased or org[PURCHASED]
-  put_into_records(org.terms, fold, record_of)
-  add_held(call, org, ended, -1, record_of)
+  put_into_records(call, org.terms, fold, record_of)
+  add_held(org, ended, -1, record_of)
   local written = {'numbers', numbers_of(org)}
   if #fold.caps > 0 then written[3], written[4] = 'terms', terms_after(org.terms, fold) end
   for field, record in pairs(records) do
@@ -176,7 +180,7 @@ local function next_fold(args)
     used = next_change(args, 'used'),
     purchased = next_change(args, 'purchased'),
     members = next_list(args, 'members', next_member),
-    settled = next_list(args, 'settled', next_word),
+    settled = next_text(args, 'settled'),
   }
 end
 

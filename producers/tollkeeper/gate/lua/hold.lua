@@ -7,7 +7,7 @@
 --   granted   granted at, held, now, lease until
 --   refused   now, end of the period (0: there is no such organization), then of each reason: name, scope,
 --             cap or 'unlimited', spent, held
---   unknown   and asks for the organization to be warmed
+--   unknown   and asks for the organization to be warmed, as it does in the last period of which it is known
 --   untrusted cause (absent, superseded, epoch, recovering, lease), the primary's epoch
 --   stale     the organization's epoch
 --   emitter   cause (unlisted, retired, unnoted)
@@ -63,6 +63,7 @@ local function hold(keys, args)
   if seen then return seen end
   local period = known_period(call, org)
   if not period then return answer_unknown(call, org) end
+  if period == LAST_PERIOD then ask_to_warm(call) end
   no = refusal(call, org, request, asked, period)
   if no then return no end
 

@@ -6,15 +6,17 @@ local ID_AGE_MILLIS = 3600000 -- an hour: far more than any retry, and than two 
 local MARKS_STEP_MILLIS = 100 -- how often the oldest marks go, if any hold is granted
 local MARKS_AT_ONCE = 100 -- in one step, so that no call takes long: more than come in the meantime
 
--- An id is ORGANIZATION/EMITTER/ISSUED/SUFFIX, ISSUED in milliseconds since 1970. Answers issued, organization and
--- emitter; nil for what is no id. Without patterns, which take as long for an id as Redis does for a command.
+-- An id is ORGANIZATION/EMITTER/ISSUED/SUFFIX, ISSUED in milliseconds since 1970. Answers issued, organization,
+-- emitter, and issued as text; nil for what is no id. Without patterns, which take as long for an id as Redis does
+-- for a command.
 local function parse_id(id)
   local first = id:find('/', 1, true)
   local second = first and id:find('/', first + 1, true)
   local third = second and id:find('/', second + 1, true)
   local is_one = third and first > 1 and second > first + 1 and third < #id and not id:find('/', third + 1, true)
   if not is_one then return nil end
-  return exact(id:sub(second + 1, third - 1)), id:sub(1, first - 1), id:sub(first + 1, second - 1)
+  local issued = id:sub(second + 1, third - 1)
+  return exact(issued), id:sub(1, first - 1), id:sub(first + 1, second - 1), issued
 end
 
 -- The id and what it says; its organization isn't the call's where somebody made it up.
@@ -47,6 +49,26 @@ local function hold_of(id, text)
   }
 end
 
+-- What a stored hold holds, and since when; of its request only where it stands, since a fold looks at very many.
+local function held_by(text)
+  local epoch, granted_at, held, request_at = struct.unpack(HOLD, text)
+  return {epoch = epoch, granted_at = granted_at, held = held, text = text, request_at = request_at}
+end
+
+-- Whether such a hold's request names a scope of this level, and the field of its record, of which the
+-- organization's own has none.
+local function held_field(hold, level)
+  if level == 'organization' then return true, nil end
+  local text = hold.text
+  if level == 'member' then
+    local before = text:find(' ', hold.request_at, true)
+    return true, 'scope member/' .. text:sub(before + 1, text:find(' ', before + 1, true) - 1)
+  end
+  local request = stored_request('', text:sub(hold.request_at))
+  local place = request.places[level]
+  return place ~= nil, place and request.fields[place]
+end
+
 -- The organization and its open hold of this id, if there is one.
 local function load_with_hold(call, id)
   local org = load_organization(call, {'hold ' .. id})
@@ -71,9 +93,13 @@ local function drop_old_marks(call, org)
   if gone > 0 then redis.call('ZREMRANGEBYRANK', call.marks, 0, math.min(gone, MARKS_AT_ONCE) - 1) end
 end
 
+local function mark_as_used(call, id, issued)
+  redis.call('ZADD', call.marks, digits(issued), id)
+end
+
 -- Marks the id as used, and frees what it holds, if anything.
 local function end_hold(call, org, id, issued, hold)
-  redis.call('ZADD', call.marks, digits(issued), id)
+  mark_as_used(call, id, issued)
   if not hold then return 0 end
   redis.call('HDEL', call.state, hold.request.fields[HOLD_PLACE])
   if org[KNOWN] == 1 then

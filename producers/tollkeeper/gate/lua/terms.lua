@@ -47,10 +47,12 @@ local function terms_text(terms)
   return table.concat(words, ' ')
 end
 
+local LAST_PERIOD = 3
+
 -- Which period the instant lies in: 1, 2 or 3; nil when in none of them.
 local function period_at(terms, instant)
   local bounds = terms.bounds
-  for i = 1, 3 do
+  for i = 1, LAST_PERIOD do
     if bounds[i] <= instant and instant < bounds[i + 1] then return i end
   end
 end

@@ -69,7 +69,7 @@ end
 local function sort_holds(call, snapshot)
   local kept, dropped, unexamined = {}, {}, 0
   for id, text in pairs(all_holds(call)) do
-    local hold = hold_of(id, text)
+    local hold = held_by(text)
     local issued, _, emitter = parse_id(id)
     hold.id, hold.issued = id, issued
     local is_retired = snapshot.retired[emitter]
@@ -90,9 +90,9 @@ local function organization_of(call, snapshot, before, kept)
   org[EPOCH], org[KNOWN], org[FLOOR], org[OLDEST] = call.epoch, 1, before[FLOOR], before[OLDEST]
   org[OFFSET], org[POSITION] = snapshot.offset, snapshot.position
   org[PURCHASED], org[USED] = snapshot.purchased, snapshot.used
-  local record_of = remembering(call, org, records, function() return unpacked(nil) end)
-  put_into_records(org.terms, snapshot, record_of)
-  add_held(call, org, kept, 1, record_of)
+  local record_of = remembering(org, records, function() return unpacked(nil) end)
+  put_into_records(call, org.terms, snapshot, record_of)
+  add_held(org, kept, 1, record_of)
   return org, records
 end
 
@@ -103,16 +103,17 @@ local function install_snapshot(call, snapshot, before, kept)
     written[#written + 1], written[#written + 2] = field, packed(record)
   end
   for _, hold in ipairs(kept) do
-    written[#written + 1] = hold.request.fields[HOLD_PLACE]
-    written[#written + 1] = hold_text(hold.epoch, hold.granted_at, hold.held, hold.request)
+    written[#written + 1], written[#written + 2] = 'hold ' .. hold.id, hold.text
   end
   redis.call('UNLINK', call.state)
   write_fields(call, written)
 end
 
--- What is known needs no snapshot, and nobody has to ask for one any more.
+-- What is known needs no snapshot, and nobody has to ask for one any more. In the last of its periods it does: else
+-- all that were warmed in one month would be unknown from one moment on.
 local function known_already(call, org)
-  if not known_period(call, org) then return nil end
+  local period = known_period(call, org)
+  if not period or period == LAST_PERIOD then return nil end
   redis.call('ZREM', call.prefix .. ':asked', call.organization)
   return {'known'}
 end
@@ -150,7 +151,7 @@ local function warm(keys, args)
   local kept, dropped, unexamined = sort_holds(call, snapshot)
   if unexamined > 0 then return {'unexamined', unexamined} end
 
-  for _, hold in ipairs(dropped) do end_hold(call, org, hold.id, hold.issued, hold) end
+  for _, hold in ipairs(dropped) do mark_as_used(call, hold.id, hold.issued) end
   install_snapshot(call, snapshot, org, kept)
   for emitter in pairs(snapshot.retired) do
     retire(call.prefix, emitter)
