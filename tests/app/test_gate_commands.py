@@ -227,6 +227,22 @@ def test_a_hold_has_a_name_and_an_end(tk: CommandLine) -> None:
     assert tk("release", "no-hold-id").code == 2
 
 
+def test_the_holds_of_nobody_are_wrong_usage(acme: CommandLine) -> None:
+    assert acme.json("holds", "list", "acme")["holds"] == []
+    assert "none" in acme("holds", "list", "acme").out
+    for command in (("holds", "list", "nobody"), ("balance", "nobody")):
+        ended = acme(*command)
+        assert (ended.code, ended.out) == (2, ""), command
+        assert "nobody isn't in the ledger" in ended.err
+
+
+def test_a_look_at_holds_needs_no_database(acme: CommandLine) -> None:
+    for path in acme.home.glob("ledger.sqlite*"):
+        path.unlink()
+    (acme.home / "ledger.sqlite").mkdir()
+    assert acme.json("holds", "list", "acme")["holds"] == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     ["holds list acme", "gate watch --for 0", "emitters list", "reconcile", "status acme"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from tollkeeper.app.cli.common import json_option, open_app, open_looking, positive_usd
@@ -11,7 +13,8 @@ from tollkeeper.app.cli.output import err, out, print_json, print_table, to_the_
 from tollkeeper.app.holding import hold as hold_at_the_gate
 from tollkeeper.app.inline import Inline
 from tollkeeper.app.open_holds import ListedHold, list_holds
-from tollkeeper.errors import GateUnavailable, InvalidInput
+from tollkeeper.app.wiring import App
+from tollkeeper.errors import GateUnavailable, InvalidInput, StoreUnavailable
 from tollkeeper.events.ids import check_organization
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
@@ -22,7 +25,9 @@ from tollkeeper.gate.sdk.book import Kept
 from tollkeeper.gate.sdk.policies import Policy
 from tollkeeper.gate.sdk.refused import Refused, unavailable
 from tollkeeper.money.amounts import nanos_to_usd
+from tollkeeper.outbox.database import reading
 from tollkeeper.reports.documents import instant, money
+from tollkeeper.reports.organizations import find_organization
 
 LAPSES = (
     "no process keeps it: it goes when Redis is replaced, and 900 s after this home's last asking"
@@ -180,13 +185,24 @@ def holds_list(organization: str, older_than: str | None, as_json: bool) -> None
     check_organization("organization", organization)
     least_s = 0.0 if older_than is None else duration_s(older_than, field="--older-than")
     with open_looking() as app:
-        found = [one for one in list_holds(app, organization) if one.age_s >= least_s]
+        listed = list_holds(app, organization)
+        if not listed:
+            _check_is_known(app, organization)
+    found = [one for one in listed if one.age_s >= least_s]
     if as_json:
         rows = [one.as_document() for one in found]
         print_json({"organization": organization, "holds": rows, "count": len(rows)})
         return
     columns = ("hold_id", "member", "held_usd", "granted_at", "age_s")
     print_table(f"open holds of {organization}", columns, [_row(one) for one in found])
+
+
+def _check_is_known(app: App, organization: str) -> None:
+    """InvalidInput: the ledger doesn't know it. While SQL is away, what Redis has is the answer."""
+    with suppress(StoreUnavailable):
+        app.check_database()
+        with reading(app.engine) as connection:
+            find_organization(connection, organization)
 
 
 def _row(one: ListedHold) -> tuple[object, ...]:
