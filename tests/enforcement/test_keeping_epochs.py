@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from enforcement.told_functions import Crash
 from enforcement.world import USD, Consumer, World
@@ -12,6 +14,7 @@ from tollkeeper.events.emitters import EmitterStarted
 from tollkeeper.events.ids import new_command_line_id
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
+from tollkeeper.gate.encoding import Call
 from tollkeeper.ledger.enforcing import raise_epoch
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.outbox.database import writing
@@ -104,6 +107,44 @@ def test_who_is_silent_is_retired_by_name_and_its_holds_are_gone(world: World) -
     assert world.credits().held_micros == USD + 1
     assert other.hold_id not in world.open_holds()
     assert world.hold(1, emitter="em-2") == a.EmitterRefused("retired")
+
+
+def test_a_recovery_tells_of_each_emitter_once(world: World) -> None:
+    """Those that were ever retired are many after some months."""
+    world.open()
+    for name in ("em-1", "em-2"):
+        world.start_emitter(name)
+        world.retire(name)
+    world.start_emitter("em-3")
+    told: list[str | int] = []
+    ask = world.functions.run
+
+    def run(call: Call[Any]) -> Any:
+        told.extend(call.arguments if call.function == "list_emitters" else ())
+        return ask(call)
+
+    world.functions.run = run  # type: ignore[method-assign]  # it hears what is told
+    world.functions.become("run2")
+    world.recover()
+    for _ in range(3):
+        world.pass_time(1.0)
+        assert keeper_of(world).tick().waits_for == "1 emitters, em-3 among them"
+    assert sorted(one for one in map(str, told) if one.startswith("em-")) == [
+        "em-1",
+        "em-2",
+        "em-3",
+    ]
+
+
+def test_a_server_that_is_gone_while_all_were_told_opens_nothing(world: World) -> None:
+    """The list that was told is another server's."""
+    world.open().start_emitter()
+    world.functions.become("run2")
+    world.recover()
+    key = world.row
+    world.functions.meanwhile("emitters", lambda: wipe(world))
+    assert keeper_of(world).tick().state != "open"
+    assert world.row == key
 
 
 def test_nobody_waits_for_a_command_line_that_nobody_lives_under(world: World) -> None:

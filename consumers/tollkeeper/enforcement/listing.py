@@ -19,10 +19,12 @@ def list_emitters(
     started: Sequence[str],
     retired: Sequence[str],
     tag: str,
+    asks: bool = False,
 ) -> bool:
     """Whether the primary has them all now; False when it doesn't take calls of this epoch.
 
-    Retired ones first: a start that another partition tells of must find its end there.
+    Retired ones first: a start that another partition tells of must find its end there. `asks` also when
+    there is nobody to tell of.
     """
     calls = [
         encoding.list_emitters(epoch, retired=retired[at : at + AT_ONCE], tag=tag)
@@ -32,4 +34,35 @@ def list_emitters(
         encoding.list_emitters(epoch, started=started[at : at + AT_ONCE], tag=tag)
         for at in range(0, len(started), AT_ONCE)
     ]
+    if asks and not calls:
+        calls = [encoding.list_emitters(epoch, tag=tag)]
     return all(isinstance(functions.run(call), a.Done) for call in calls)
+
+
+class EmitterList:
+    """A primary's list for who tells it of all emitters again and again. Not for several threads.
+
+    Remembers what was taken, since those that were ever retired are many after some months. Within an epoch
+    nothing of it gets lost; the next one begins with an empty list. It asks in any case: another epoch may
+    have begun.
+    """
+
+    def __init__(self, functions: GateFunctions, tag: str) -> None:
+        self._functions = functions
+        self._tag = tag
+        self._epoch = 0
+        self._started: set[str] = set()
+        self._retired: set[str] = set()
+
+    def tell(self, epoch: int, *, started: Sequence[str], retired: Sequence[str]) -> bool:
+        """See `list_emitters`."""
+        if epoch != self._epoch:
+            self._epoch, self._started, self._retired = epoch, set(), set()
+        new_started = [one for one in started if one not in self._started]
+        new_retired = [one for one in retired if one not in self._retired]
+        names = {"started": new_started, "retired": new_retired}
+        if not list_emitters(self._functions, epoch, **names, tag=self._tag, asks=True):
+            return False
+        self._started.update(new_started)
+        self._retired.update(new_retired)
+        return True

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from tollkeeper.enforcement.bounded import Deadline
 from tollkeeper.enforcement.freeing import make_unknown
-from tollkeeper.enforcement.listing import list_emitters
+from tollkeeper.enforcement.listing import EmitterList
 from tollkeeper.enforcement.means import Means
 from tollkeeper.enforcement.telling import Teller
 from tollkeeper.errors import Unavailable
@@ -71,6 +71,7 @@ class PrimaryApplier:
         self._means = means
         self._tag = tag
         self._teller = Teller(means)
+        self._list = EmitterList(means.functions, tag)
         self._lock = threading.Lock()
         self._catching_up = threading.Lock()
         self._generation = 0
@@ -153,13 +154,7 @@ class PrimaryApplier:
             for partition, place in behind.items():
                 place.backlog = place.backlog or self._backlog(connection, partition, place)
         epochs = {self._tag: row.epoch}
-        if not list_emitters(
-            self._means.functions,
-            row.epoch,
-            started=known.started,
-            retired=known.retired,
-            tag=self._tag,
-        ):
+        if not self._list.tell(row.epoch, started=known.started, retired=known.retired):
             self._means.observer.not_applied("list")
             return
         self._patience.answered()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tollkeeper.enforcement.emitter_facts import log_retirement
-from tollkeeper.enforcement.listing import list_emitters
+from tollkeeper.enforcement.listing import EmitterList
 from tollkeeper.enforcement.means import Means
 from tollkeeper.events.ids import is_command_line
 from tollkeeper.failpoints import failpoint
@@ -31,6 +31,7 @@ class Recovery:
         self._means = means
         self._functions = means.functions
         self._tag = tag
+        self._list = EmitterList(means.functions, tag)
         self._epoch = 0
         self._since: dict[str, float] = {}
         self._logged: set[str] = set()
@@ -77,13 +78,7 @@ class Recovery:
             known = emitters(connection, live_generation(connection))
             is_folded = self._ends is not None and folded_up_to(connection, self._ends)
         self._is_folded = is_folded
-        return list_emitters(
-            self._functions,
-            self._epoch,
-            started=known.started,
-            retired=known.retired,
-            tag=self._tag,
-        )
+        return self._list.tell(self._epoch, started=known.started, retired=known.retired)
 
     def _waiting(self) -> list[str]:
         """Who is listed and owes its answer; each has its time from when it was seen so first."""

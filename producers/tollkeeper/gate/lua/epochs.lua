@@ -74,9 +74,8 @@ local function open_epoch(keys, args)
   if no then return no end
   if primary.phase == 'open' then return {'opened'} end
   local waiting = {'waiting'}
-  local listed = redis.call('HGETALL', prefix .. ':emitters')
-  for i = 1, #listed, 2 do
-    if listed[i + 1] == 'started' then waiting[#waiting + 1] = listed[i] end
+  for _, emitter in ipairs(redis.call('ZRANGE', prefix .. ':seen', 0, -1)) do -- the retired are many
+    if redis.call('HGET', prefix .. ':emitters', emitter) == 'started' then waiting[#waiting + 1] = emitter end
   end
   if #waiting > 1 then return waiting end
   store_primary(prefix, changed(primary, 'phase', 'open'))
