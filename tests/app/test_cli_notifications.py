@@ -247,6 +247,29 @@ def test_policies_are_set_listed_and_inherited(acme: CommandLine) -> None:
     assert len(acme.json("gate", "policy")["policies"]) == 1
 
 
+def test_the_policy_in_force_is_shown_and_whose_it_is(acme: CommandLine) -> None:
+    closed = {
+        "organization": "acme",
+        "policy": "closed",
+        "ceiling_nanos": None,
+        "ceiling_usd": None,
+        "until": None,
+        "is_default": True,
+    }
+    assert acme.json("gate", "policy", "acme") == closed
+    assert "acme is closed (the default)" in acme("gate", "policy", "acme").out
+    acme.json("gate", "policy", "--all", "observe")
+    acme.json("gate", "policy", "acme", "open", "--ceiling", "5", "--until", "2099-01-01T00:00:00Z")
+    fold(acme)
+    own = acme.json("gate", "policy", "acme")
+    assert (own["policy"], own["ceiling_usd"], own["is_default"]) == ("open", "5.00", False)
+    shown = acme("gate", "policy", "acme").out
+    assert "acme is open up to 5.00 USD until 2099-01-01T00:00:00Z (its own)" in shown
+    acme.json("gate", "policy", "acme", "inherit")
+    fold(acme)
+    assert acme.json("gate", "policy", "acme") == {**closed, "policy": "observe"}
+
+
 def test_policies_are_previewed_and_the_operators(acme: CommandLine) -> None:
     preview = acme.json("gate", "policy", "acme", "observe", "--preview")
     assert (preview["preview"], preview["policy"]) == (True, "observe")
@@ -262,7 +285,9 @@ def test_policies_are_previewed_and_the_operators(acme: CommandLine) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("acme",),
+        ("nobody",),
+        ("acme", "--preview"),
+        ("acme", "--ceiling", "5"),
         ("acme", "ajar"),
         ("acme", "open"),
         ("acme", "closed", "--ceiling", "5"),

@@ -14,7 +14,7 @@ from tollkeeper.events.gate import DefaultGatePolicySet
 from tollkeeper.events.organization import GatePolicySet
 from tollkeeper.ledger.apply import fold_round
 from tollkeeper.ledger.batch import prepare, rounds
-from tollkeeper.ledger.policies import GatePolicyRow, gate_policies
+from tollkeeper.ledger.policies import GatePolicyRow, gate_policies, policy_in_force
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.log.partitioner import partition_for
 from tollkeeper.log.port import LogRecord
@@ -125,3 +125,20 @@ def test_a_row_says_all_that_the_gate_needs(log: Log) -> None:
     with reading(log.ledger.engine) as connection:
         _, rows = gate_policies(connection)
     assert rows == (GatePolicyRow("acme", "open", 5, NOON + 1),)
+
+
+@pytest.mark.parametrize(
+    ("now", "of_acme", "of_others"),
+    [
+        (9, "open", "observe"),
+        (10, "observe", "observe"),
+        (19, "observe", "observe"),
+        (20, None, None),
+    ],
+)
+def test_a_policy_holds_until_its_end_and_then_the_default(
+    now: int, of_acme: str | None, of_others: str | None
+) -> None:
+    rows = [GatePolicyRow("*", "observe", None, 20), GatePolicyRow("acme", "open", 5, 10)]
+    found = [policy_in_force(rows, name, now) for name in ("acme", "other")]
+    assert [None if one is None else one.policy for one in found] == [of_acme, of_others]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from sqlalchemy import Connection, select
 
@@ -41,3 +43,11 @@ def gate_policies(connection: Connection) -> tuple[int, tuple[GatePolicyRow, ...
         for name, row in sorted(newest.items(), key=lambda item: (item[0] != EVERYBODY, item[0]))
         if row.policy != "inherit"
     )
+
+
+def policy_in_force(
+    rows: Iterable[GatePolicyRow], organization: str, now: int
+) -> GatePolicyRow | None:
+    """The organization's own before the default, each before its end; None: `closed`, since none holds."""
+    found = {row.organization: row for row in rows if row.until is None or now < row.until}
+    return found.get(organization, found.get(EVERYBODY))

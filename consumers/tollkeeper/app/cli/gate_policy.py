@@ -9,15 +9,18 @@ import click
 from tollkeeper.app.cli.common import Change, changing, json_option, open_app, open_reports, usd
 from tollkeeper.app.cli.output import out, print_json, print_outcome, print_table, to_the_second
 from tollkeeper.errors import InvalidInput
+from tollkeeper.events.ids import check_organization
 from tollkeeper.events.organization import GatePolicy, GatePolicySetting
 from tollkeeper.events.refusal import Refusal
-from tollkeeper.ledger.policies import gate_policies
+from tollkeeper.ledger.policies import GatePolicyRow, gate_policies, policy_in_force
 from tollkeeper.ledger.rows import EVERYBODY
+from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.money.instants import format_instant, parse_instant
 from tollkeeper.operations.policies import DefaultPolicy
 from tollkeeper.organizations.commands import SetGatePolicy
 from tollkeeper.outbox.deciding import Outcome
 from tollkeeper.reports.documents import instant, money
+from tollkeeper.reports.organizations import find_organization
 
 
 @click.command("policy")
@@ -39,6 +42,8 @@ def policy(
 ) -> None:
     """Set what becomes of calls that the gate refuses or can't know; without words, list it.
 
+    With ORGANIZATION alone: the policy in force for it.
+
     \b
     closed   no call is made [this is the default]
     open     while the gate can't be asked, calls are made up to a ceiling
@@ -46,8 +51,9 @@ def policy(
     inherit  as all others
     """
     if not words and not everybody:
-        _list(as_json=as_json)
-        return
+        return _list(as_json=as_json)
+    if len(words) == 1 and not (everybody or ceiling or until or preview):
+        return _show(words[0], as_json=as_json)
     organization, word = _meant(words, everybody)
     ceiling_nanos = None if ceiling is None else usd(ceiling, field="--ceiling")
     ends_at = None if until is None else parse_instant(until, field="--until")
@@ -73,8 +79,7 @@ def policy(
         document = {"preview": True, "organization": organization, "policy": word}
         print_json({**document, **money("ceiling", ceiling_nanos), "until": instant(ends_at)})
     else:
-        end = "" if ends_at is None else f" until {format_instant(ends_at)}"
-        out().print(f"would set the gate's policy of {whose} to {word}{end}")
+        out().print(f"would set the gate's policy of {whose} to {word}{_until(ends_at)}")
 
 
 def _meant(words: tuple[str, ...], everybody: bool) -> tuple[str | None, str]:
@@ -106,18 +111,27 @@ def _set_own(command: SetGatePolicy, change: Change, preview: bool) -> Outcome |
         return app.organizations.handle(command, change.context)
 
 
+def _show(organization: str, *, as_json: bool) -> None:
+    check_organization("organization", organization)
+    with open_reports() as (app, connection):
+        find_organization(connection, organization)
+        _, rows = gate_policies(connection)
+        found = policy_in_force(rows, organization, app.clock())
+    is_default = found is None or found.organization == EVERYBODY
+    found = found or GatePolicyRow(EVERYBODY, "closed", None, None)
+    if as_json:
+        print_json({**_document(found), "organization": organization, "is_default": is_default})
+        return
+    nanos, end = found.ceiling_nanos, _until(found.until)
+    ceiling = "" if nanos is None else f" up to {nanos_to_usd(nanos)} USD"
+    whose = "the default" if is_default else "its own"
+    out().print(f"the gate's policy of {organization} is {found.policy}{ceiling}{end} ({whose})")
+
+
 def _list(*, as_json: bool) -> None:
     with open_reports() as (_, connection):
         version, rows = gate_policies(connection)
-    found = [
-        {
-            "organization": None if one.organization == EVERYBODY else one.organization,
-            "policy": one.policy,
-            **money("ceiling", one.ceiling_nanos),
-            "until": instant(one.until),
-        }
-        for one in rows
-    ]
+    found = [_document(one) for one in rows]
     if as_json:
         print_json({"policies": found, "version": version, "default": "closed"})
         return
@@ -129,6 +143,19 @@ def _list(*, as_json: bool) -> None:
     print_table("the gate's policies", columns, cells)
     if not any(one["organization"] is None for one in found):
         out().print("all others: closed")
+
+
+def _document(one: GatePolicyRow) -> dict[str, object]:
+    return {
+        "organization": None if one.organization == EVERYBODY else one.organization,
+        "policy": one.policy,
+        **money("ceiling", one.ceiling_nanos),
+        "until": instant(one.until),
+    }
+
+
+def _until(ends_at: int | None) -> str:
+    return "" if ends_at is None else f" until {format_instant(ends_at)}"
 
 
 def _end(until: object) -> str | None:
