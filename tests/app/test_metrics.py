@@ -220,6 +220,28 @@ def test_closed_letters_go_back_to_zero_within_a_minute_of_samples(tmp_path: Pat
     assert values(watch)["dead_letters_open{cause=unpriced}"] == 0
 
 
+def test_a_cause_that_comes_up_all_the_time_is_counted_each_time_and_logged_seldom(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    watch = Watch(lambda: now[0], stuck_after_s=60)
+    said = []
+    for at, cause in [(0.0, "list"), (0.04, "list"), (0.08, "late"), (9.9, "list"), (10.0, "list")]:
+        now[0] = at
+        caplog.clear()
+        watch.gate.not_applied(cause)
+        said.append(" ".join(caplog.messages))
+    line = "gate_not_applied cause={} held_back={}"
+    assert said == [
+        line.format("list", 0),
+        "",
+        line.format("late", 0),
+        "",
+        line.format("list", 2),
+    ]
+    assert values(watch)["gate_apply_failures_total"] == 5
+
+
 def test_r18_what_was_spent_beyond_a_limit_is_counted(tmp_path: Path) -> None:
     watch = watched()
     with opened_app(tmp_path / "home", clock=lambda: NOON) as app:

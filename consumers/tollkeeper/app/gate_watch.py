@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Literal, get_args
 
 from tollkeeper.app.health import Health
 from tollkeeper.app.metrics import Metrics
+from tollkeeper.app.sparing import Sparing
 from tollkeeper.enforcement.observing import EpochState, Outcome
 from tollkeeper.logline import LogLine
 from tollkeeper.money.instants import MICROS_PER_SECOND
@@ -16,13 +18,17 @@ logger = logging.getLogger(__name__)
 
 STATES: tuple[EpochState, ...] = get_args(EpochState)
 
+PAUSE_S = 10.0
+"""While an epoch is raised, a cause comes up many times a second: it gets one line in so long."""
+
 
 class GateWatch:
     """Implements enforcement's Observer."""
 
-    def __init__(self, metrics: Metrics, health: Health) -> None:
+    def __init__(self, metrics: Metrics, health: Health, monotonic: Callable[[], float]) -> None:
         self._metrics = metrics
         self._health = health
+        self._sparing = Sparing(monotonic, pause_s=PAUSE_S)
         self._lock = threading.Lock()
         self._states: dict[str, tuple[int, EpochState]] = {}
 
@@ -40,9 +46,11 @@ class GateWatch:
         self._metrics.gate_behind.set(partitions)
 
     def not_applied(self, cause: str) -> None:
-        """A call didn't do what it was for."""
+        """A call didn't do what it was for; each is counted, few get a line."""
         self._metrics.gate_apply_failures.inc()
-        logger.warning(LogLine("gate_not_applied", cause=cause))
+        held_back = self._sparing.speak(cause)
+        if held_back is not None:
+            logger.warning(LogLine("gate_not_applied", cause=cause, held_back=held_back))
 
     def warmed(self, outcome: Outcome, organizations: int) -> None:
         """What became of organizations that were asked for."""

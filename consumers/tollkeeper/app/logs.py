@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TextIO
 
+from tollkeeper.app.sparing import Sparing
 from tollkeeper.logline import LogLine
 
 OWN = "tollkeeper"
@@ -47,27 +47,21 @@ def logging_to(stream: TextIO, *, log_format: str | None, level: str) -> Iterato
 class Sparingly(logging.Filter):
     """Lets each place in a library speak once a minute, and says how often it was held back since.
 
-    While a broker is away kafka-python prints dozens of lines a second, of which one is news. A bound
-    needs none: places in code are few.
+    While a broker is away kafka-python prints dozens of lines a second, of which one is news.
     """
 
     def __init__(self, monotonic: Callable[[], float] = monotonic) -> None:
         super().__init__()
-        self._monotonic = monotonic
-        self._spoke_at: dict[tuple[str, int], float] = {}
-        self._held_back: Counter[tuple[str, int]] = Counter()
+        self._sparing = Sparing(monotonic, pause_s=QUIET_S)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written; ours always are."""
         if record.name.split(".")[0] == OWN:
             return True
-        place = (record.pathname, record.lineno)
-        now = self._monotonic()
-        if now - self._spoke_at.get(place, -QUIET_S) < QUIET_S:
-            self._held_back[place] += 1
+        held_back = self._sparing.speak((record.pathname, record.lineno))
+        if held_back is None:
             return False
-        self._spoke_at[place] = now
-        record.held_back = self._held_back.pop(place, 0)
+        record.held_back = held_back
         return True
 
 

@@ -52,7 +52,7 @@ class Watch:
     def __init__(self, monotonic: Callable[[], float], *, stuck_after_s: float) -> None:
         self.metrics = Metrics()
         self.health = Health(monotonic, stuck_after_s=stuck_after_s)
-        self.gate = GateWatch(self.metrics, self.health)
+        self.gate = GateWatch(self.metrics, self.health, monotonic)
         self._owned: set[int] = set()
         self._stages = {
             stage: self.metrics.stage_duration.labels(stage)
