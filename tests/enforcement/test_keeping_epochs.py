@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from enforcement.told_functions import Crash
 from enforcement.world import USD, Consumer, World
 
-from tollkeeper.enforcement.epochs import EpochKeeper
 from tollkeeper.enforcement.stepping import incarnation_of
 from tollkeeper.events.emitters import EmitterStarted
-from tollkeeper.events.ids import new_command_line_id
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
-from tollkeeper.gate.encoding import Call
 from tollkeeper.ledger.enforcing import raise_epoch
 from tollkeeper.ledger.store import SqlLedger
 from tollkeeper.outbox.database import writing
@@ -23,18 +18,13 @@ from tollkeeper.replay.verify import rebuild
 COST = 3_000
 
 
-def keeper_of(world: World) -> EpochKeeper:
-    """The first consumer's."""
-    return world.consumer.enforcement.keeper(world.tag)
-
-
 def test_the_first_epoch_is_open_at_once(either_world: World) -> None:
     """Nobody was ever granted anything: nothing is to be waited for but the fold."""
     world = either_world
-    state = keeper_of(world).tick()
+    state = world.keeper.tick()
     assert (state.epoch, state.state, state.waits_for) == (1, "recovering", "the fold")
     world.consumer.fold()
-    assert keeper_of(world).tick().state == "open"
+    assert world.keeper.tick().state == "open"
     assert (world.row.epoch, world.row.phase, world.key.phase) == (1, "open", "open")
     assert world.key.lease_until == world.now + 2_000_000
 
@@ -55,19 +45,19 @@ def test_another_server_is_an_epoch_of_its_own_once_old_leases_are_over(world: W
     world.open().start_emitter()
     one = world.held(USD)
     world.functions.become("run2")
-    state = keeper_of(world).tick()
+    state = world.keeper.tick()
     assert (state.epoch, state.state, state.waits_for) == (2, "raised", "old leases")
     assert (world.row.epoch, world.row.run_id, world.row.phase) == (2, "run2", "recovering")
     assert world.key.epoch == 1
     world.pass_time(2.1)
-    assert keeper_of(world).tick().state == "raised"
+    assert world.keeper.tick().state == "raised"
     assert world.key.epoch == 1, "clocks differ in their speed"
     world.pass_time(0.1)
-    state = keeper_of(world).tick()
+    state = world.keeper.tick()
     assert (state.state, state.waits_for) == ("recovering", "1 emitters, em-1 among them")
     assert (world.key.epoch, world.key.run_id, world.key.phase) == (2, "run2", "recovering")
     world.answer("em-1", one)
-    assert keeper_of(world).tick().state == "open"
+    assert world.keeper.tick().state == "open"
     assert world.hold(1) == a.Unknown()
     world.consumer.enforcement.warm()
     assert world.open_holds() == (one.hold_id,)
@@ -109,56 +99,6 @@ def test_who_is_silent_is_retired_by_name_and_its_holds_are_gone(world: World) -
     assert world.hold(1, emitter="em-2") == a.EmitterRefused("retired")
 
 
-def test_a_recovery_tells_of_each_emitter_once(world: World) -> None:
-    """Those that were ever retired are many after some months."""
-    world.open()
-    for name in ("em-1", "em-2"):
-        world.start_emitter(name)
-        world.retire(name)
-    world.start_emitter("em-3")
-    told: list[str | int] = []
-    ask = world.functions.run
-
-    def run(call: Call[Any]) -> Any:
-        told.extend(call.arguments if call.function == "list_emitters" else ())
-        return ask(call)
-
-    world.functions.run = run  # type: ignore[method-assign]  # it hears what is told
-    world.functions.become("run2")
-    world.recover()
-    for _ in range(3):
-        world.pass_time(1.0)
-        assert keeper_of(world).tick().waits_for == "1 emitters, em-3 among them"
-    assert sorted(one for one in map(str, told) if one.startswith("em-")) == [
-        "em-1",
-        "em-2",
-        "em-3",
-    ]
-
-
-def test_a_server_that_is_gone_while_all_were_told_opens_nothing(world: World) -> None:
-    """The list that was told is another server's."""
-    world.open().start_emitter()
-    world.functions.become("run2")
-    world.recover()
-    key = world.row
-    world.functions.meanwhile("emitters", lambda: wipe(world))
-    assert keeper_of(world).tick().state != "open"
-    assert world.row == key
-
-
-def test_nobody_waits_for_a_command_line_that_nobody_lives_under(world: World) -> None:
-    emitter = new_command_line_id()
-    world.open().start_emitter(emitter)
-    world.held(USD, emitter=emitter)
-    world.functions.become("run2")
-    world.recover()
-    assert world.key.phase == "open"
-    world.note(emitter)
-    world.held(10 * USD, emitter=emitter)  # its hold wasn't re-asserted, and it may go on
-    assert not world.consumer.heard.gone
-
-
 def test_usage_that_is_on_the_log_is_folded_before_anything_is_granted(world: World) -> None:
     """Its emitter doesn't re-assert it any more, and no snapshot shows it yet."""
     world.open().start_emitter()
@@ -170,7 +110,7 @@ def test_usage_that_is_on_the_log_is_folded_before_anything_is_granted(world: Wo
     world.use(one, input_tokens=4_000_000, output_tokens=0)
     world.answer("em-1")
     for _ in range(3):
-        state = keeper_of(world).tick()
+        state = world.keeper.tick()
         assert (state.state, state.waits_for) == ("recovering", "the fold")
         assert world.row.phase == world.key.phase == "recovering"
         world.consumer.enforcement.warm()
@@ -189,13 +129,13 @@ def test_who_answers_after_the_ends_were_read_has_them_read_again(world: World) 
     world.recover()
     world.answer("em-1", one)
     world.use()
-    keeper_of(world).tick()  # reads the ends, which aren't folded
+    world.keeper.tick()  # reads the ends, which aren't folded
     world.append(emitter_started(world, "em-2"))
     world.consumer.fold()
-    assert keeper_of(world).tick().waits_for == "1 emitters, em-2 among them"
+    assert world.keeper.tick().waits_for == "1 emitters, em-2 among them"
     world.use()
     world.answer("em-2")
-    assert keeper_of(world).tick().waits_for == "the fold"
+    assert world.keeper.tick().waits_for == "the fold"
     world.consumer.turn()
     assert world.key.phase == "open"
 
@@ -207,7 +147,7 @@ def emitter_started(world: World, emitter: str) -> EmitterStarted:
 def test_a_wiped_server_is_an_epoch_of_its_own(world: World) -> None:
     world.open().start_emitter()
     one = world.held(USD)
-    wipe(world)
+    world.wipe()
     world.recover()
     assert world.key.epoch == 2
     assert world.consumer.heard.causes == ["no_row", "no_key"]
@@ -225,7 +165,7 @@ def test_a_server_that_is_wiped_as_it_recovers_begins_anew(world: World) -> None
     world.functions.become("run2")
     world.recover()
     world.answer("em-1", one)
-    wipe(world)
+    world.wipe()
     world.consumer.enforcement.keep()
     world.recover()
     assert world.key.epoch == 3
@@ -235,13 +175,6 @@ def test_a_server_that_is_wiped_as_it_recovers_begins_anew(world: World) -> None
     assert world.key.phase == "open"
     world.held(1)
     assert one.hold_id in world.open_holds()
-
-
-def wipe(world: World) -> None:
-    """All that Redis has of this world but which server it is."""
-    client = world.server.client
-    for pattern in (f"tollkeeper-primary:{{{world.tag}}}*", f"tollkeeper:{{{world.tag}*"):
-        client.delete(*client.scan_iter(pattern))
 
 
 def test_a_swap_of_generations_is_an_epoch_of_its_own(either_world: World) -> None:
@@ -255,7 +188,7 @@ def test_a_swap_of_generations_is_an_epoch_of_its_own(either_world: World) -> No
     )
     assert report.swapped
     assert (world.row.epoch, world.row.phase, world.row.run_id) == (2, "recovering", "run1")
-    state = keeper_of(world).tick()
+    state = world.keeper.tick()
     assert (state.state, state.waits_for) == ("raised", "old leases")
     assert isinstance(world.hold(1), a.Granted), "until the lease is over"
     world.pass_time(2.5)
@@ -309,11 +242,11 @@ def test_who_is_listed_after_the_row_was_opened_owes_an_answer(world: World) -> 
     world.consumer.enforcement.keep()
     world.pass_time(2.5)
     world.functions.meanwhile("open_epoch", lambda: world.run(listing(world, "em-2")))
-    assert keeper_of(world).tick().waits_for == "1 emitters, em-2 among them"
+    assert world.keeper.tick().waits_for == "1 emitters, em-2 among them"
     assert (world.row.phase, world.key.phase) == ("open", "recovering")
     world.functions.be_back()
     world.answer("em-2")
-    assert keeper_of(world).tick().state == "open"
+    assert world.keeper.tick().state == "open"
 
 
 def listing(world: World, emitter: str) -> encoding.Call[a.EmitterAnswer]:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from support.events import NOON, bought, capped, opened, prices, usage
 
 from tollkeeper.enforcement.bundle import Enforcement
+from tollkeeper.enforcement.epochs import EpochKeeper
 from tollkeeper.enforcement.means import Means
 from tollkeeper.enforcement.observing import Unobserved
 from tollkeeper.enforcement.settings import EnforcementSettings
@@ -208,6 +209,17 @@ class World:
         """Acme, asked for or not."""
         warmer = self.consumer.enforcement.warmer(self.tag)
         warmer.warm([organization or self.acme], now=self.now)
+
+    @property
+    def keeper(self) -> EpochKeeper:
+        """The consumer's."""
+        return self.consumer.enforcement.keeper(self.tag)
+
+    def wipe(self) -> None:
+        """All that Redis has of this world but which server it is."""
+        client = self.server.client
+        for pattern in (f"tollkeeper-primary:{{{self.tag}}}*", f"tollkeeper:{{{self.tag}*"):
+            client.delete(*client.scan_iter(pattern))
 
     @property
     def row(self) -> EpochRow:
