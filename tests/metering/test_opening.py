@@ -53,10 +53,21 @@ def test_a_wrong_setting_is_named_before_anything_is_accepted(tmp_path: Path) ->
         open_emitter({"TOLLKEEPER_HOME": str(tmp_path), "TOLLKEEPER_PARTITIONS": "many"})
 
 
-def test_a_home_that_cant_be_made_refuses_the_usage(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("home", "why"), [("file/home", "Not a directory"), ("kept", "File exists")]
+)
+def test_a_spool_that_cant_be_made_is_named_with_the_next_step(
+    tmp_path: Path, home: str, why: str
+) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "spool").touch()
     with (
-        open_emitter({"TOLLKEEPER_HOME": str(tmp_path / "file" / "home")}) as emitter,
-        pytest.raises(SpoolFailed, match="Not a directory"),
+        open_emitter({"TOLLKEEPER_HOME": str(tmp_path / home)}) as emitter,
+        pytest.raises(SpoolFailed) as failed,
     ):
         emitter.emit(usage(1))
+    assert f"the spool {tmp_path}/{home}/spool can't be made or written ({why})" in str(
+        failed.value
+    )
+    assert "let this process write there, or name another TOLLKEEPER_HOME" in str(failed.value)

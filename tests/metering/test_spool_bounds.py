@@ -146,7 +146,8 @@ def test_after_a_failed_sync_a_new_incarnation_begins(tmp_path: Path, error: int
     sync = FailingSync(2, error=error)
     with Emitter(log.open, tmp_path, settings=QUICK, sync=sync) as emitter:
         accepted = [emitter.emit(usage(1))]
-        with pytest.raises(SpoolFull if error == errno.ENOSPC else SpoolFailed):
+        refusal = SpoolFull if error == errno.ENOSPC else SpoolFailed
+        with pytest.raises(refusal, match=str(tmp_path)):
             emitter.emit_many([usage(2)] * 3)
         accepted += [emitter.emit(usage(3)), emitter.emit(usage(4))]
         assert emitter.stats().spooled_records == 3

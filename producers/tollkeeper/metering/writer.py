@@ -99,7 +99,7 @@ class Writer:
             incarnation = self._current()
             incarnation.announce()
         except OSError as error:
-            self._fail([asked], _refusal(error, "the emitter isn't announced"))
+            self._fail([asked], self._refusal(error, "the emitter isn't announced"))
         else:
             self.identity = incarnation.emitter
             self._sender.wake()
@@ -116,7 +116,7 @@ class Writer:
         try:
             incarnation = self._current()
         except OSError as error:
-            self._fail(entries, _refusal(error, "emit the usage again by its id"))
+            self._fail(entries, self._refusal(error, "emit the usage again by its id"))
             return
         group, valid = self._encode(incarnation, entries)
         if not valid:
@@ -171,7 +171,7 @@ class Writer:
         except OSError as error:
             if incarnation.writer.is_broken:
                 self._retire(incarnation)
-            self._fail(entries, _refusal(error, "emit the usage again by its id"))
+            self._fail(entries, self._refusal(error, "emit the usage again by its id"))
         else:
             self._sender.wake()
             for entry in entries:
@@ -183,15 +183,18 @@ class Writer:
                 self.refused_records += one.records
                 one.future.set_exception(error)
 
+    def _refusal(self, error: OSError, advice: str) -> SpoolFull | SpoolFailed:
+        folder, why = self._spool_dir, error.strerror or str(error)
+        if error.errno in _FULL:
+            return SpoolFull(f"the disk of {folder} takes no more ({why}): nothing was accepted")
+        return SpoolFailed(
+            f"the spool {folder} can't be made or written ({why}): {advice}; if it stays so, let this "
+            "process write there, or name another TOLLKEEPER_HOME"
+        )
+
     def _full(self, size: int) -> SpoolFull:
         space = self._space
         return SpoolFull(
             f"the spool holds {space.used_bytes} of max_spool_bytes={space.max_bytes} and {size} "
             "more don't fit: the log has been away for too long; nothing was accepted"
         )
-
-
-def _refusal(error: OSError, advice: str) -> SpoolFull | SpoolFailed:
-    if error.errno in _FULL:
-        return SpoolFull(f"the disk takes no more ({error.strerror}): nothing was accepted")
-    return SpoolFailed(f"the disk didn't confirm ({error.strerror or error}): {advice}")
