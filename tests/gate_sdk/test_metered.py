@@ -292,3 +292,23 @@ def test_a_hold_s_own_block_never_loses_money_silently(
                     raise error
 
     assert len(asynchronously(tell).usages) == charged
+
+
+def test_the_wrong_with_for_a_gate_says_which_is_right() -> None:
+    gate = FakeGate()
+
+    async def in_tasks() -> None:
+        async with metered(gate, **CALL):
+            pass
+
+    with pytest.raises(Misuse, match=r"a Gate's .* `with metered"):
+        asyncio.run(in_tasks())
+
+    async def in_threads() -> None:
+        async with AsyncFakeGate() as tasks:
+            with metered(tasks, **CALL):
+                pass
+
+    with pytest.raises(Misuse, match=r"an AsyncGate's .* `async with metered"):
+        asyncio.run(in_threads())
+    assert (gate.usages, gate.reserved_micros) == ([], 0)

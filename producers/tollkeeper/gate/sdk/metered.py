@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TypeVar, Unpack, overload
+from typing import NoReturn, TypeVar, Unpack, overload
 
 from tollkeeper.errors import InvalidInput, Misuse, Unavailable
 from tollkeeper.gate.sdk.aio import AsyncGate
@@ -213,6 +213,14 @@ class MeteredCall(AnyCall):
             for events in self._unfinished():
                 _close(events)
 
+    async def __aenter__(self) -> NoReturn:
+        raise Misuse(
+            "a Gate's call is made in `with metered(...)`; `async with` takes an AsyncGate"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never reached; Python looks for it before it enters the block."""
+
 
 class AsyncMeteredCall(AnyCall):
     """One call in the `async with` block."""
@@ -293,6 +301,14 @@ class AsyncMeteredCall(AnyCall):
         finally:
             for events in self._unfinished():
                 await _close_async(events)
+
+    def __enter__(self) -> NoReturn:
+        raise Misuse(
+            "an AsyncGate's call is made in `async with metered(...)`; `with` takes a Gate"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached; Python looks for it before it enters the block."""
 
 
 def _ending(record: CallRecord, invalid: InvalidInput | None) -> Sequence[Usage] | None:
