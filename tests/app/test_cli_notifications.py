@@ -190,6 +190,30 @@ def test_an_endpoint_is_tried(acme: CommandLine) -> None:
     assert acme("webhook", "test", "we_none").code == 2
 
 
+def test_a_disabled_endpoint_is_named_and_enabled_again(acme: CommandLine) -> None:
+    with receiving() as receiver:
+        endpoint = acme.json("webhook", "add", receiver.url)["endpoint"]
+        reach_threshold(acme)
+        receiver.answers = [410]
+        _run_deliver_until(acme, Watch(lambda: 0.0, stuck_after_s=60), receiver, count=1)
+    (listed,) = acme.json("webhook", "list")["endpoints"]
+    assert listed["status"] == "disabled"
+    (finding,) = [one for one in acme.json("doctor", code=1)["findings"] if not one["ok"]]
+    assert (finding["what"], finding["detail"]) == (
+        "webhook",
+        f"{endpoint} is disabled: it answered 410 Gone",
+    )
+    assert f"tollkeeper webhook enable {endpoint}" in finding["next_step"]
+    enabled = acme.json("webhook", "enable", endpoint)
+    assert (enabled["status"], enabled["status_reason"]) == ("enabled", None)
+    assert (enabled["was_disabled"], enabled["created_at"]) == (True, listed["created_at"])
+    assert acme.json("doctor")["healthy"] is True
+    assert acme.json("webhook", "enable", endpoint) == {**enabled, "was_disabled": False}
+    assert "nothing new" in acme("webhook", "enable", endpoint).out
+    unknown = acme("webhook", "enable", "we_none")
+    assert (unknown.code, "webhook list" in unknown.err) == (2, True)
+
+
 def test_the_job_delivers_what_is_due(acme: CommandLine) -> None:
     with receiving() as receiver:
         acme.json("webhook", "add", receiver.url)

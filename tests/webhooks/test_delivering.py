@@ -25,8 +25,10 @@ from tollkeeper.webhooks.delivering import CLAIM_MICROS, DELIVERIES_A_ROUND, Del
 from tollkeeper.webhooks.endpoints import (
     NewEndpoint,
     add_endpoint,
+    enable_endpoint,
     list_endpoints,
     remove_endpoint,
+    url_and_secret,
 )
 from tollkeeper.webhooks.schedule import MAX_AGE_MICROS, MAX_ATTEMPTS, next_due
 from tollkeeper.webhooks.sending import HttpSender, NotSent
@@ -201,6 +203,26 @@ def test_an_endpoint_that_is_gone_is_disabled(ledger: SqlLedger) -> None:
     tell(ledger, "globex")
     assert Deliverer(ledger.engine, send).deliver_once(NOW) == Delivered()
     assert len(log_of(ledger)) == 1
+
+
+def test_an_endpoint_that_is_enabled_again_gets_what_is_told_from_then_on(
+    ledger: SqlLedger,
+) -> None:
+    endpoint_id = add(ledger, "http://localhost/").endpoint.endpoint_id
+    secret = url_and_secret(ledger.engine, endpoint_id)
+    tell(ledger)
+    send = Scripted(410)
+    deliverer = Deliverer(ledger.engine, send)
+    deliverer.deliver_once(NOW)
+    enabled, was_disabled = enable_endpoint(ledger.engine, endpoint_id, now=NOW + 1)
+    assert (enabled.status, enabled.status_reason, was_disabled) == ("enabled", None, True)
+    assert (enabled.created_at, enabled.changed_at) == (NOON, NOW + 1)
+    assert enable_endpoint(ledger.engine, endpoint_id, now=NOW + 2) == (enabled, False)
+    assert url_and_secret(ledger.engine, endpoint_id) == secret
+    assert deliverer.deliver_once(NOW) == Delivered(), "what was given up stays so"
+    tell(ledger, "globex")
+    assert deliverer.deliver_once(NOW) == Delivered(delivered=1)
+    assert len(send.sent) == 2
 
 
 def test_what_waits_for_an_endpoint_that_was_removed_is_given_up(ledger: SqlLedger) -> None:

@@ -147,6 +147,12 @@ def _of_books(books: Books) -> Iterator[Finding]:
         detail = f"{len(books.overspent)} limits are below what was spent, most of all {excess}"
         step = f"tollkeeper status {worst.organization} --members; see the runbook"
         yield Finding("overspent", True, detail, step)  # charged all the same (R18)
+    for endpoint in books.disabled:
+        found = f"{endpoint.endpoint_id} is disabled: {endpoint.status_reason}"
+        step = (
+            f"tollkeeper webhook enable {endpoint.endpoint_id}, once it answers; or webhook remove"
+        )
+        yield Finding("webhook", False, found, step)
 
 
 def _of_spool(spool: Spool) -> Iterator[Finding]:

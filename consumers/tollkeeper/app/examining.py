@@ -30,6 +30,7 @@ from tollkeeper.outbox.store import count_waiting, oldest_waiting
 from tollkeeper.pipeline.settings import GROUP
 from tollkeeper.reports.letters import OpenLetters, open_letters_by_cause
 from tollkeeper.reports.overspend import Overspent, overspent
+from tollkeeper.webhooks.endpoints import Endpoint, disabled_endpoints
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class Books(msgspec.Struct, frozen=True):
     oldest_decided_at: int | None
     letters: list[OpenLetters]
     overspent: list[Overspent]
+    disabled: list[Endpoint]
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -132,6 +134,7 @@ def _read_books(app: App) -> Books:
             oldest_waiting(connection),
             open_letters_by_cause(connection),
             overspent(connection, period=period_at(app.clock())),
+            disabled_endpoints(connection),
         )
 
 

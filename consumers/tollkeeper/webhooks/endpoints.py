@@ -71,20 +71,40 @@ def list_endpoints(engine: Engine) -> list[Endpoint]:
         return _endpoints(connection)
 
 
+def disabled_endpoints(connection: Connection) -> list[Endpoint]:
+    """Those that get nothing until the operator enables them again."""
+    return [one for one in _endpoints(connection) if one.status == DISABLED]
+
+
+def enable_endpoint(engine: Engine, endpoint_id: str, *, now: int) -> tuple[Endpoint, bool]:
+    """Send there again, with the same secret; the endpoint, and whether it was disabled.
+
+    What was given up meanwhile stays given up. InvalidInput: there is no such endpoint.
+    """
+    with writing(engine) as connection:
+        found = _endpoint_of(connection, endpoint_id)
+        if found.status == ENABLED:
+            return found, False
+        connection.execute(
+            update(webhook_endpoint)
+            .where(webhook_endpoint.c.endpoint_id == endpoint_id)
+            .values(status=ENABLED, status_reason=None, changed_at=now)
+        )
+        return _endpoint_of(connection, endpoint_id), True
+
+
 def remove_endpoint(engine: Engine, endpoint_id: str) -> Endpoint:
     """Send nothing there any more. InvalidInput: there is no such endpoint."""
     with writing(engine) as connection:
-        found = [one for one in _endpoints(connection) if one.endpoint_id == endpoint_id]
-        if not found:
-            raise _unknown(endpoint_id)
+        found = _endpoint_of(connection, endpoint_id)
         connection.execute(
             delete(webhook_endpoint).where(webhook_endpoint.c.endpoint_id == endpoint_id)
         )
-    return found[0]
+    return found
 
 
 def disable(connection: Connection, endpoint_id: str, reason: str, now: int) -> None:
-    """Send nothing there until the operator adds it again."""
+    """Send nothing there until the operator enables it again."""
     connection.execute(
         update(webhook_endpoint)
         .where(webhook_endpoint.c.endpoint_id == endpoint_id)
@@ -109,6 +129,13 @@ def _endpoints(connection: Connection) -> list[Endpoint]:
     shown = [columns[name] for name in Endpoint.__struct_fields__]
     rows = connection.execute(select(*shown).order_by(columns.created_at, columns.endpoint_id))
     return [_endpoint(row) for row in rows]
+
+
+def _endpoint_of(connection: Connection, endpoint_id: str) -> Endpoint:
+    for one in _endpoints(connection):
+        if one.endpoint_id == endpoint_id:
+            return one
+    raise _unknown(endpoint_id)
 
 
 def _endpoint(row: Row[tuple[object, ...]]) -> Endpoint:

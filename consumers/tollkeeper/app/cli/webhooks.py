@@ -16,6 +16,7 @@ from tollkeeper.reports.organizations import find_organization
 from tollkeeper.webhooks.endpoints import (
     Endpoint,
     add_endpoint,
+    enable_endpoint,
     list_endpoints,
     remove_endpoint,
     url_and_secret,
@@ -98,6 +99,20 @@ def webhook_test(endpoint: str, as_json: bool) -> None:
     else:
         err().print(f"{endpoint}: {detail or f'answered {status}'}", style="red")
     raise SystemExit(DONE if is_taken else AWAY if status is None else REFUSED)
+
+
+@webhook.command("enable")
+@click.argument("endpoint")
+@json_option
+def webhook_enable(endpoint: str, as_json: bool) -> None:
+    """Send to a disabled ENDPOINT again, from now on and with the same secret."""
+    with open_app() as app:
+        enabled, was_disabled = enable_endpoint(app.engine, endpoint, now=now_micros())
+    if as_json:
+        print_json({**_document(enabled), "was_disabled": was_disabled})
+    else:
+        again = "again" if was_disabled else "(it was enabled before; nothing new)"
+        out().print(f"{endpoint} gets notifications {again}")
 
 
 @webhook.command("remove")
