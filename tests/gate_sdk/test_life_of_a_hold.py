@@ -254,6 +254,24 @@ def test_extending_reserves_a_total_and_a_refusal_leaves_it(desk: Desk) -> None:
     hold.release()
 
 
+def test_r24_an_extension_of_the_period_before_is_refused_without_a_time_when_that_lifts(
+    desk: Desk,
+) -> None:
+    hold = desk.hold()
+    with pytest.raises(Refused) as before:
+        hold.extend(max_cost_usd="0.000031")
+    end = desk.world.period.end_micros
+    assert before.value.reasons[0].lifts_at == end
+    desk.pass_by((end - desk.world.now) / 1_000_000 + 60)
+    desk.tick()
+    with pytest.raises(Refused) as after:
+        hold.extend(max_cost_usd="0.000031")
+    (reason,) = after.value.reasons
+    assert (reason.reason, reason.lifts_at) == ("member_cap", None)
+    assert desk.hold(member="bob").granted_at > end, "the new period has its own room"
+    hold.release()
+
+
 def test_an_extension_nobody_answers_is_unavailable_and_the_hold_goes_on(desk: Desk) -> None:
     hold = desk.hold()
     desk.line.lose_after["extend"] = 2

@@ -50,6 +50,18 @@ def test_r19_a_cap_says_what_is_left_of_it_and_when_it_lifts() -> None:
     assert organization["next_step"] == "raise it: tollkeeper cap set acme USD"
 
 
+@pytest.mark.parametrize(
+    ("now", "lifts_at"),
+    [(PERIOD_END - 1, PERIOD_END), (PERIOD_END, None), (PERIOD_END + 1, None)],
+)
+def test_r24_a_cap_of_a_period_that_is_over_never_lifts_by_itself(
+    now: int, lifts_at: int | None
+) -> None:
+    against = a.Against("member_cap", "member/ann", 30, 30, 0)
+    [found] = stopped("acme", a.Refused(now, PERIOD_END, (against,)), requested_micros=7).reasons
+    assert found.lifts_at == lifts_at
+
+
 def test_r21_credits_do_not_lift_by_themselves() -> None:
     found = reason("credits", "organization/acme", 5_000_000, 4_000_000, 999_999)
     assert (found["rule"], found["lifts_at"]) == ("R21", None)

@@ -78,11 +78,10 @@ class Refused(TollkeeperError):
 
 def stopped(organization: str, answer: a.Refused, *, requested_micros: int) -> Refused:
     """The functions' refusal, worded."""
+    # A hold of the period before counts there for good: against its extension, no cap lifts by itself.
+    lifts_at = answer.period_end if answer.period_end > answer.now else None
     return Refused(
-        tuple(
-            _worded(organization, one, requested_micros, answer.period_end)
-            for one in answer.reasons
-        )
+        tuple(_worded(organization, one, requested_micros, lifts_at) for one in answer.reasons)
     )
 
 
@@ -121,7 +120,7 @@ def unavailable(organization: str, cause: str, *, requested_micros: int | None) 
 
 
 def _worded(
-    organization: str, one: a.Against, requested_micros: int, period_end: int
+    organization: str, one: a.Against, requested_micros: int, lifts_at: int | None
 ) -> RefusalReason:
     kind, _, who = one.scope.partition("/")
     if one.cap_micros is not None and one.name == "credits":
@@ -147,7 +146,7 @@ def _worded(
             f"the call may cost {_usd(requested_micros)}",
             who=OWNERS,
             next_step=f"raise it: tollkeeper cap set {organization} USD{of}",
-            lifts_at=period_end,
+            lifts_at=lifts_at,
         )
     return _about_access(organization, one, kind, who, requested_micros)
 
