@@ -173,6 +173,7 @@ def test_a_gate_that_is_away_is_exit_code_3(
     monkeypatch.setenv("TOLLKEEPER_REDIS", "redis://127.0.0.1:1")
     document = hold(tk, "ann", "1", code=3)
     assert [one["reason"] for one in document["reasons"]] == ["unavailable"]
+    assert "TOLLKEEPER_REDIS" in document["reasons"][0]["next_step"]
     for arguments in (
         ("release", "acme/em-1/1/x"),
         ("holds", "list", "acme"),

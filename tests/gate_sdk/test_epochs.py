@@ -172,6 +172,7 @@ def test_holds_are_refused_while_the_gate_recovers_and_granted_when_it_has(desk:
     with pytest.raises(Refused, match="is recovering") as refused:
         desk.hold()
     assert refused.value.is_unavailable
+    assert "emitters list" in refused.value.reasons[0].next_step
 
     def recover() -> None:
         desk.while_waiting = lambda: None
@@ -187,8 +188,9 @@ def test_a_lease_that_nobody_renews_is_unavailable(make_desk: DeskMaker) -> None
     desk = make_desk().ready()
     desk.world.set_clock(desk.world.now + LEASE_MICROS)
     desk.tick()
-    with pytest.raises(Refused, match="renews the lease"):
+    with pytest.raises(Refused, match="renews the lease") as refused:
         desk.hold()
+    assert "start tollkeeper run" in refused.value.reasons[0].next_step
 
 
 def test_a_retired_process_begins_anew_and_its_late_usage_keeps_its_hold_s_id(desk: Desk) -> None:

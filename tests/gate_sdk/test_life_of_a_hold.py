@@ -278,6 +278,7 @@ def test_an_extension_nobody_answers_is_unavailable_and_the_hold_goes_on(desk: D
     with pytest.raises(Refused) as refused:
         hold.extend(max_cost_usd="0.00002")
     assert refused.value.is_unavailable
+    assert "start Redis or set TOLLKEEPER_REDIS" in refused.value.reasons[0].next_step
     assert booked(desk) == {hold.hold_id: "open"}
     hold.settle(usage(desk))
 
@@ -285,8 +286,9 @@ def test_an_extension_nobody_answers_is_unavailable_and_the_hold_goes_on(desk: D
 def test_more_holds_than_are_allowed_are_unavailable(make_desk: DeskMaker) -> None:
     desk = make_desk(GateSettings(max_open_holds=2)).ready()
     first, second = desk.hold(), desk.hold()
-    with pytest.raises(Refused, match="2 holds of this process are open"):
+    with pytest.raises(Refused, match="2 holds of this process are open") as refused:
         desk.hold()
+    assert "GateSettings.max_open_holds" in refused.value.reasons[0].next_step
     first.release()
     desk.hold().release()
     second.release()

@@ -128,8 +128,9 @@ def test_without_an_emitter_no_policy_lets_a_call_through(desk: Desk) -> None:
     desk.publish_policies("*,observe,-,-")
     desk.gate.core.session.emitter = None
     desk.gate.core.session.trouble = "no spool"
-    with pytest.raises(Refused, match="no spool"):
+    with pytest.raises(Refused, match="no spool") as refused:
         desk.hold()
+    assert "spool" in refused.value.reasons[0].next_step
 
 
 @pytest.mark.parametrize(("passed", "is_open"), [(-1, True), (0, False), (1, False)])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tollkeeper.errors import TollkeeperError
 from tollkeeper.gate import answers as a
 from tollkeeper.gate.sdk import Refused
+from tollkeeper.gate.sdk.obstacles import Obstacle
 from tollkeeper.gate.sdk.refused import stopped, unavailable, unpriced
 from tollkeeper.money.instants import parse_instant
 from tollkeeper.testing import FakeGate, FakeWorld
@@ -100,6 +101,11 @@ def test_r24_price_and_unavailable_are_reasons_too() -> None:
         assert (away.reason, away.requested_nanos, away.lifts_at) == ("unavailable", nanos, None)
         assert set(away.as_document()) == KEYS
     assert unavailable("acme", "it is away", requested_micros=7).is_unavailable
+    steps = {
+        unavailable("acme", "x", one, requested_micros=7).reasons[0].next_step
+        for one in get_args(Obstacle)
+    }
+    assert len(steps) == len(get_args(Obstacle)), "each obstacle has a next step of its own"
     assert not unpriced("acme", "no price for m").is_unavailable
 
 

@@ -53,6 +53,7 @@ def test_an_organization_that_nobody_warms_is_unavailable_after_the_wait(
         desk.hold()
     [reason] = refused.value.reasons
     assert (reason.reason, reason.requested_nanos) == ("unavailable", 10_000)
+    assert "try again in a second" in reason.next_step
     assert sum(desk.pauses) == pytest.approx(1.0)
     assert max(desk.pauses) == 50 * MILLI
     assert (desk.in_redis(), booked(desk)) == ([], {})
@@ -89,8 +90,9 @@ def test_a_start_that_never_comes_to_an_end_is_unavailable(
     desk.world.warmed()
     desk.tick()
     trouble(desk)
-    with pytest.raises(Refused, match=cause):
+    with pytest.raises(Refused, match=cause) as refused:
         desk.hold()
+    assert "try again in a second" in refused.value.reasons[0].next_step
     assert sum(desk.pauses) <= 10.001
     if "prices" not in cause:
         assert sum(desk.pauses) == pytest.approx(10.0)
@@ -125,7 +127,7 @@ def test_a_redis_that_is_away_is_unavailable_without_a_wait(desk: Desk) -> None:
     desk.line.is_cut = True
     desk.pass_by(1.9)
     desk.tick()
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as tried:
         desk.hold()  # the last answer is fresh: it is tried
     assert desk.gate.stats().trouble is None
     desk.pass_by(0.1)
@@ -136,6 +138,8 @@ def test_a_redis_that_is_away_is_unavailable_without_a_wait(desk: Desk) -> None:
     with pytest.raises(Refused, match="got lost") as refused:
         desk.hold()
     assert refused.value.is_unavailable
+    for one in (tried, refused):
+        assert "start Redis or set TOLLKEEPER_REDIS" in one.value.reasons[0].next_step
     assert desk.pauses == []
     desk.line.is_cut = False
     desk.tick()

@@ -22,6 +22,7 @@ from tollkeeper.gate.amounts import NANOS_PER_MICRO, spent_micros
 from tollkeeper.gate.hold_ids import parse_hold_id
 from tollkeeper.gate.sdk.asks import Ask, ask, ask_amount
 from tollkeeper.gate.sdk.book import Kept
+from tollkeeper.gate.sdk.obstacles import Obstacle
 from tollkeeper.gate.sdk.policies import Policy
 from tollkeeper.gate.sdk.refused import Refused, unavailable
 from tollkeeper.money.amounts import nanos_to_usd
@@ -69,7 +70,9 @@ def hold(
         except Refused as refused:
             _refuse(refused, as_json=as_json)
         except GateUnavailable as away:
-            _refuse(unavailable(organization, str(away), requested_micros=None), as_json=as_json)
+            obstacle: Obstacle = "other" if app.settings.redis.is_embedded else "away"
+            refusal = unavailable(organization, str(away), obstacle, requested_micros=None)
+            _refuse(refusal, as_json=as_json)
     _print_granted(kept, policy, as_json=as_json)
 
 

@@ -75,7 +75,10 @@ class Conclusions:
             return unpriced(organization, outcome.detail), asked.max_cost_micros
         if isinstance(outcome, NotKnown):
             micros = outcome.requested_micros
-            return unavailable(organization, outcome.cause, requested_micros=micros), micros
+            away = unavailable(
+                organization, outcome.cause, outcome.obstacle, requested_micros=micros
+            )
+            return away, micros
         answer, requested = outcome.answer, outcome.requested_micros
         if emitter is not None:
             self._reports.limits_reached(

@@ -17,6 +17,7 @@ from tollkeeper.gate import encoding
 from tollkeeper.gate.commands import Request
 from tollkeeper.gate.sdk.asks import Ask, priced_micros
 from tollkeeper.gate.sdk.book import Kept
+from tollkeeper.gate.sdk.obstacles import Obstacle, obstacle_of
 from tollkeeper.gate.sdk.patience import Passing, Patience
 from tollkeeper.gate.sdk.primary import Primary
 from tollkeeper.gate.sdk.session import Session
@@ -40,6 +41,7 @@ class NotKnown(msgspec.Struct, frozen=True):
     """The gate doesn't know. `requested_micros` is None where the call couldn't be priced either."""
 
     cause: str
+    obstacle: Obstacle
     requested_micros: int | None = None
 
 
@@ -77,7 +79,8 @@ class Holding:
                 if pause is None:
                     self._end()
                     request = self._request
-                    return NotKnown(found.cause, request.amount_micros if request else None)
+                    micros = request.amount_micros if request else None
+                    return NotKnown(found.cause, found.obstacle, micros)
                 if found.is_ours:
                     self._session.wake()
                 yield Wait(pause)
@@ -115,13 +118,13 @@ class Holding:
         try:
             self._kept = self._begin(self._asked.organization, request)
         except GateUnavailable as error:
-            return Passing(str(error), is_final=True)
+            return Passing(str(error), "full", is_final=True)
         return self._kept or Passing("this emitter begins anew")
 
     def _priced(self) -> Request | Unpriced | Passing:
         prices, now = self._session.published.prices, self._session.redis_now()
         if prices is None or now is None:
-            return Passing(NO_PRICES)
+            return Passing(NO_PRICES, "reading")
         asked = self._asked
         micros = priced_micros(asked, prices, now)
         if isinstance(micros, Unpriced):
@@ -138,12 +141,13 @@ class Holding:
             try:
                 answer = yield call
             except GateUnavailable as error:
-                lost = Passing(str(error), is_final=True)
+                lost = Passing(str(error), "away", is_final=True)
                 continue
             if isinstance(answer, a.Done):
                 noted.add(organization)
                 return None
-            return Passing(f"this emitter isn't noted: {answer.cause}")
+            cause = f"this emitter isn't noted: {answer.cause}"
+            return Passing(cause, obstacle_of(answer.cause))
         return lost
 
     def _send(self, kept: Kept, primary: Primary) -> Steps[Kept | Stopped | Passing]:
@@ -162,7 +166,7 @@ class Holding:
             try:
                 answer = yield call
             except GateUnavailable as error:
-                was_lost, trouble = True, Passing(str(error), is_final=True)
+                was_lost, trouble = True, Passing(str(error), "away", is_final=True)
                 continue
             if not isinstance(answer, a.Granted):
                 kept.may_be_held = was_lost
@@ -181,7 +185,7 @@ class Holding:
             case a.Refused():
                 return Stopped(answer, self._request.amount_micros if self._request else 0)
             case a.Unknown():
-                return Passing("the organization isn't warm", is_ours=False)
+                return Passing("the organization isn't warm", "reading", is_ours=False)
             case a.EmitterRefused("unnoted"):
                 primary.noted.discard(self._asked.organization)
                 return Passing("this emitter isn't noted")
@@ -189,7 +193,7 @@ class Holding:
                 self._end()
                 return Passing(f"the hold's id was refused: {answer.cause}")
             case a.Untrusted() | a.EmitterRefused():
-                return Passing(f"the gate doesn't trust: {answer.cause}")
+                return Passing(f"the gate doesn't trust: {answer.cause}", obstacle_of(answer.cause))
             case a.Stale():
                 return Passing("the gate is in another epoch")
             case _:
@@ -217,7 +221,7 @@ def extend_steps(session: Session, kept: Kept, to_micros: int) -> Steps[Kept | S
             continue
         pause = patience.next(found)
         if pause is None:
-            return NotKnown(found.cause, to_micros - kept.held_micros)
+            return NotKnown(found.cause, found.obstacle, to_micros - kept.held_micros)
         session.wake()
         yield Wait(pause)
     return kept
@@ -235,7 +239,7 @@ def _extend_once(session: Session, kept: Kept, to_micros: int) -> Steps[Stopped 
         try:
             answer = yield call
         except GateUnavailable as error:
-            trouble = Passing(str(error), is_final=True)
+            trouble = Passing(str(error), "away", is_final=True)
             continue
         match answer:
             case a.Granted():
@@ -245,11 +249,11 @@ def _extend_once(session: Session, kept: Kept, to_micros: int) -> Steps[Stopped 
             case a.Refused():
                 return Stopped(answer, to_micros - kept.held_micros)
             case a.Unknown() | a.Stale():
-                return Passing("the organization isn't warm")
+                return Passing("the organization isn't warm", "reading")
             case a.HoldIdRefused() | a.EmitterRefused():
                 return Passing(f"the hold can't be extended: {answer.cause}", is_final=True)
             case _:
-                return Passing(f"the gate doesn't trust: {answer.cause}")
+                return Passing(f"the gate doesn't trust: {answer.cause}", obstacle_of(answer.cause))
     return trouble
 
 
@@ -274,14 +278,17 @@ def release_steps(session: Session, kept: Kept) -> Steps[None]:
 
 def _ready(session: Session, organization: str) -> Primary | Passing:
     """The primary to ask, or why none is to be asked now."""
-    if (trouble := session.broken or session.trouble) is not None:
-        return Passing(trouble, is_final=True)
+    if session.broken is not None:
+        return Passing(session.broken, is_final=True)
+    if session.trouble is not None:
+        return Passing(session.trouble, "spool", is_final=True)
     if session.emitter is None:
         return Passing("this emitter begins")
     try:
         primary = session.primary_of(organization)
     except GateUnavailable as error:
-        return Passing(str(error), is_final=True)
+        return Passing(str(error), "away", is_final=True)
     if primary.trouble is not None:
-        return Passing(primary.trouble, is_final=primary.is_away and primary.was_ready)
+        is_final = primary.is_away and primary.was_ready
+        return Passing(primary.trouble, primary.obstacle, is_final=is_final)
     return primary

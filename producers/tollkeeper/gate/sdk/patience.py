@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tollkeeper.errors import GateUnavailable
+from tollkeeper.gate.sdk.obstacles import Obstacle
 from tollkeeper.gate.sdk.session import Session
 
 
@@ -15,6 +16,7 @@ class Passing(msgspec.Struct, frozen=True):
     """
 
     cause: str
+    obstacle: Obstacle = "other"
     is_final: bool = False
     is_ours: bool = True
 

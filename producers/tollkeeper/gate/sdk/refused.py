@@ -7,6 +7,7 @@ import msgspec
 from tollkeeper.errors import TollkeeperError
 from tollkeeper.gate import answers as a
 from tollkeeper.gate.amounts import NANOS_PER_MICRO
+from tollkeeper.gate.sdk.obstacles import NEXT_STEPS, Obstacle
 from tollkeeper.money.amounts import nanos_to_usd
 from tollkeeper.money.instants import format_instant
 
@@ -102,7 +103,9 @@ def unpriced(organization: str, detail: str) -> Refused:
     )
 
 
-def unavailable(organization: str, cause: str, *, requested_micros: int | None) -> Refused:
+def unavailable(
+    organization: str, cause: str, obstacle: Obstacle = "other", *, requested_micros: int | None
+) -> Refused:
     """The gate doesn't know, and the organization's policy is not to go on then."""
     return Refused(
         (
@@ -112,7 +115,7 @@ def unavailable(organization: str, cause: str, *, requested_micros: int | None) 
                 rule="R24",
                 message=f"the gate doesn't know what {organization} may spend: {cause}",
                 who_can_lift=OPERATOR,
-                next_step="try again; tollkeeper doctor says what is away",
+                next_step=NEXT_STEPS[obstacle],
                 requested_nanos=_nanos(requested_micros),
             ),
         )

@@ -25,6 +25,7 @@ from tollkeeper.errors import (
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.gate.sdk.book import Kept
+from tollkeeper.gate.sdk.obstacles import obstacle_of
 from tollkeeper.gate.sdk.primary import Primary
 from tollkeeper.gate.sdk.recovery import reassert_all, say_answered
 from tollkeeper.gate.sdk.reports import Reports
@@ -133,7 +134,8 @@ class Upkeep:
     ) -> None:
         session = self._session
         if isinstance(answer, a.Untrusted):
-            primary.distrust(f"the gate doesn't trust: {answer.cause}", now=asked_at)
+            cause = f"the gate doesn't trust: {answer.cause}"
+            primary.distrust(cause, obstacle_of(answer.cause), now=asked_at)
             return
         if isinstance(answer, a.Touched) and not session.follow(answer.library):
             primary.distrust(f"version {answer.library} decides: upgrade this", now=asked_at)
