@@ -7,7 +7,14 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, AuthenticationError, RedisError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from tollkeeper.errors import BrokenInvariant, GateUnavailable, TollkeeperError
 from tollkeeper.gate.encoding import Call
@@ -16,12 +23,21 @@ from tollkeeper.gate.library import Library
 
 A = TypeVar("A")
 Numbered = tuple[int, Call[Any]]
+RedisFailure = RedisError | RedisClusterException
+REDIS_FAILURES = (RedisError, RedisClusterException)
+"""Of a cluster that can't be reached, or lacks a slot, redis-py says so by an error of another family."""
 
 TIMEOUT_S = 1.0
 """Waiting for an answer; half of the default lease, so that a late grant isn't taken for a good one."""
-CLUSTER = "redis+cluster://"
+CLUSTER = "+cluster://"
 AT_ONCE = 500
 """Calls in one pipeline: each side has to keep that many answers in memory."""
+
+
+def first_node(url: str) -> str | None:
+    """The plain URL of the node that a cluster's URL names; None where it names no cluster."""
+    scheme, is_cluster, rest = url.partition(CLUSTER)
+    return f"{scheme}://{rest}" if is_cluster else None
 
 
 def command_of(library: Library, call: Call[Any]) -> tuple[str | int, ...]:
@@ -61,22 +77,22 @@ def tag_of_primary(slots: Mapping[int, Sequence[object]], primary: object) -> st
     raise GateUnavailable("a primary of the cluster has no slots")
 
 
-def needs_library(error: RedisError) -> bool:
+def needs_library(error: RedisFailure) -> bool:
     """Whether the server doesn't have the functions: it is new, or lost them."""
     return isinstance(error, ResponseError) and "Function not found" in str(error)
 
 
-def alone_may_do(error: RedisError) -> bool:
+def alone_may_do(error: RedisFailure) -> bool:
     """Whether a call of a pipeline may be answered when it is asked alone, which loads and redirects."""
     return needs_library(error) or isinstance(error, AskError | TryAgainError)
 
 
-def is_loaded(error: RedisError) -> bool:
+def is_loaded(error: RedisFailure) -> bool:
     """Whether the functions were loaded before, and are the same: the name is made of the content."""
     return isinstance(error, ResponseError) and "already exists" in str(error)
 
 
-def unavailable(error: RedisError) -> GateUnavailable | BrokenInvariant:
+def unavailable(error: RedisFailure) -> GateUnavailable | BrokenInvariant:
     """What an error of redis-py is to who asked."""
     text = str(error)
     # A key that isn't local any more has moved with its slot to another primary: not the function's fault.

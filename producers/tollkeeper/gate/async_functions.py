@@ -13,16 +13,16 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from tollkeeper.errors import TollkeeperError
 from tollkeeper.gate.asking import (
-    CLUSTER,
+    REDIS_FAILURES,
     TIMEOUT_S,
     Numbered,
     alone_may_do,
     command_of,
     decoded,
+    first_node,
     in_parts,
     is_loaded,
     needs_library,
@@ -47,8 +47,7 @@ def connect_async(
 ) -> AsyncClient:
     """A client of the same URLs as `functions.connect` takes; it connects when it is used."""
     retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-    if url.startswith(CLUSTER):
-        plain = "redis://" + url.removeprefix(CLUSTER)
+    if (plain := first_node(url)) is not None:
         cluster = _Cluster.from_url(
             plain, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
         )
@@ -83,7 +82,7 @@ class AsyncGateFunctions(Versioned):
         """Have Redis know the functions; on every primary of a cluster. Changes nothing that decides."""
         try:
             await self._client.function_load(self._library.text)
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             if not is_loaded(error):
                 raise unavailable(error) from error
 
@@ -91,13 +90,13 @@ class AsyncGateFunctions(Versioned):
         """The function's answer. A server that lost the functions, or is new, is given them first."""
         try:
             return call.decode(await self._ask(call))
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             if not needs_library(error):
                 raise unavailable(error) from error
         await self.load()
         try:
             return call.decode(await self._ask(call))
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             raise unavailable(error) from error
 
     async def run_many(self, calls: Sequence[Call[A]]) -> list[A | TollkeeperError]:
@@ -158,7 +157,7 @@ class AsyncGateFunctions(Versioned):
             if isinstance(self._client, RedisCluster):
                 try:
                     node = await self._node_of(self._client, call)
-                except RedisError as error:
+                except REDIS_FAILURES as error:
                     node = unavailable(error)
             nodes.setdefault(node, []).append((at, call))
         return nodes
@@ -176,12 +175,12 @@ class AsyncGateFunctions(Versioned):
             return await pipeline.execute(raise_on_error=False)
         except AttributeError as error:
             return [_closed_by_another(error)] * len(part)
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             return [error] * len(part)
 
     async def _settled(self, call: Call[A], raw: object) -> A | TollkeeperError:
         """Asked again alone where that helps: for want of the functions, or of the keys at that node."""
-        if not isinstance(raw, RedisError):
+        if not isinstance(raw, REDIS_FAILURES):
             return decoded(call, raw)
         if not alone_may_do(raw):
             return unavailable(raw)

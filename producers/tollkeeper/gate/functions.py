@@ -17,18 +17,18 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from tollkeeper.errors import GateUnavailable, TollkeeperError
 from tollkeeper.gate.asking import (
-    CLUSTER,
+    REDIS_FAILURES,
     TIMEOUT_S,
     Numbered,
     alone_may_do,
     bell_key,
     command_of,
     decoded,
+    first_node,
     in_parts,
     is_loaded,
     needs_library,
@@ -50,15 +50,15 @@ LONGEST_WAIT_S = TIMEOUT_S / 2
 
 
 def connect(url: str, *, timeout_s: float = TIMEOUT_S, trusted_only: bool = False) -> Client:
-    """A client of `redis://`, `rediss://`, `unix://` or `redis+cluster://`; it connects when it is used.
+    """A client of `redis://`, `rediss://`, `unix://`, `redis+cluster://` or `rediss+cluster://`; it connects
+    when it is used.
 
     `trusted_only` is for who holds: connections to a server that its epoch isn't about are refused, see
     `trusting`.
     """
     # One try more, for a connection that the server had closed meanwhile; never after a timeout.
     retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-    if url.startswith(CLUSTER):
-        plain = "redis://" + url.removeprefix(CLUSTER)
+    if (plain := first_node(url)) is not None:
         try:
             with learning_the_shape():
                 return RedisCluster.from_url(
@@ -68,7 +68,7 @@ def connect(url: str, *, timeout_s: float = TIMEOUT_S, trusted_only: bool = Fals
                     retry=retry,
                     redis_connect_func=connect_in_cluster if trusted_only else None,
                 )
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             raise GateUnavailable(f"the gate's cluster can't be reached: {error}") from error
     return Redis.from_url(
         url,
@@ -104,7 +104,7 @@ class GateFunctions(Versioned):
         """Have Redis know the functions; on every primary of a cluster. Changes nothing that decides."""
         try:
             self._client.function_load(self._library.text)
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             if not is_loaded(error):
                 raise unavailable(error) from error
 
@@ -112,13 +112,13 @@ class GateFunctions(Versioned):
         """The function's answer. A server that lost the functions, or is new, is given them first."""
         try:
             return call.decode(self._ask(call))
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             if not needs_library(error):
                 raise unavailable(error) from error
         self.load()
         try:
             return call.decode(self._ask(call))
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             raise unavailable(error) from error
 
     def run_many(self, calls: Sequence[Call[A]]) -> list[A | TollkeeperError]:
@@ -142,7 +142,7 @@ class GateFunctions(Versioned):
         wait: Callable[..., object] = self._client.blpop
         try:
             return wait([bell_key(tag)], seconds) is not None
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             raise unavailable(error) from error
 
     def incarnation(self, *, tag: str = SINGLE) -> Incarnation:
@@ -178,7 +178,7 @@ class GateFunctions(Versioned):
                 client = client.get_redis_connection(node_of(epoch_key(tag)))
             info: Callable[[str], dict[str, Any]] = client.info
             return {name: value for one in sections for name, value in info(one).items()}
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             raise unavailable(error) from error
 
     def _ask(self, call: Call[Any]) -> object:
@@ -203,7 +203,7 @@ class GateFunctions(Versioned):
         node_of: Callable[[str], object] = self._client.get_node_from_key
         try:
             return node_of(call.keys[0])
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             return unavailable(error)
 
     def _ask_many(self, node: Any, part: list[Numbered]) -> list[Any]:
@@ -218,12 +218,12 @@ class GateFunctions(Versioned):
             add(*command_of(self._library, call))
         try:
             return pipeline.execute(raise_on_error=False)
-        except RedisError as error:
+        except REDIS_FAILURES as error:
             return [error] * len(part)
 
     def _settled(self, call: Call[A], raw: object) -> A | TollkeeperError:
         """Asked again alone where that helps: for want of the functions, or of the keys at that node."""
-        if not isinstance(raw, RedisError):
+        if not isinstance(raw, REDIS_FAILURES):
             return decoded(call, raw)
         if not alone_may_do(raw):
             return unavailable(raw)

@@ -21,9 +21,10 @@ if TYPE_CHECKING:  # who only reads settings does without redis-py's import
 
 SETTING = "TOLLKEEPER_REDIS"
 HIDDEN = "hidden"
-SCHEMES = ("redis", "rediss", "unix", "redis+cluster")
+CLUSTERS = ("redis+cluster", "rediss+cluster")
+SCHEMES = ("redis", "rediss", "unix", *CLUSTERS)
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-"""What may stand behind the `?` of a rediss:// URL: files."""
+"""What may stand behind the `?` of a rediss:// or rediss+cluster:// URL: files."""
 
 
 class RedisSettings(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class RedisSettings(msgspec.Struct, frozen=True):
     @property
     def is_cluster(self) -> bool:
         """Whether there are several primaries."""
-        return self.url is not None and self.url.startswith("redis+cluster://")
+        return self.url is not None and urlsplit(self.url).scheme in CLUSTERS
 
     @property
     def shown(self) -> str:
@@ -117,7 +118,7 @@ def _check(url: str) -> None:
             SETTING, "must have @, / and # of a password written as %40, %2F and %23"
         )
     options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    known = TLS_OPTIONS if parts.scheme == "rediss" else ()
+    known = TLS_OPTIONS if parts.scheme.startswith("rediss") else ()
     if unknown := sorted(options - set(known)):
         raise InvalidInput(SETTING, f"has the unknown option {unknown[0]}")
     if parts.scheme == "unix":
@@ -127,7 +128,7 @@ def _check(url: str) -> None:
     if not parts.hostname:
         raise InvalidInput(SETTING, f"must be {parts.scheme}://HOST:PORT")
     database = parts.path.removeprefix("/")
-    if database and (parts.scheme == "redis+cluster" or not _is_number(database)):
+    if database and (parts.scheme in CLUSTERS or not _is_number(database)):
         raise InvalidInput(
             SETTING, "must end with the number of a database, and a cluster has none"
         )
