@@ -93,7 +93,7 @@ def test_notifications_say_what_was_told_and_what_became_of_it(acme: CommandLine
     assert (delivery["status"], delivery["attempts"]) == ("waiting", 0)
     shown = acme("notifications", "acme")
     assert "1 waiting" in shown.out and "cap.threshold_reached" in shown.out
-    assert max(map(len, shown.out.splitlines())) <= 110
+    assert max(map(len, shown.out.splitlines())) <= 80
     assert len(acme.json("notifications", "acme", "--limit", "1")["notifications"]) == 1
     assert acme("notifications", "nobody").code == 2
 

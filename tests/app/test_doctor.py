@@ -49,6 +49,18 @@ def test_each_service_is_asked_and_timed(acme: CommandLine) -> None:
     assert "TOLLKEEPER_HOME" in shown
 
 
+def test_what_is_found_fits_80_columns_and_its_paths_stay_whole(
+    tk: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / ("h" * 80)
+    monkeypatch.setenv("TOLLKEEPER_HOME", str(home))
+    assert tk("setup").code == 0
+    lines = tk("doctor").out.splitlines()
+    assert [line for line in lines if len(line) > 80 and " " in line] == []
+    assert f"sqlite:///{home}/ledger.sqlite" in lines
+    assert f"sqlite:///{home}/ledger.sqlite," in lines, "and what else is said of it goes on below"
+
+
 def test_a_log_that_is_away_is_one_finding_and_the_rest_is_still_asked(
     acme: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,6 +237,18 @@ def test_the_holds_of_nobody_are_wrong_usage(acme: CommandLine) -> None:
         assert "nobody isn't in the ledger" in ended.err
 
 
+def test_the_holds_of_long_ids_fit_80_columns_and_stay_whole(tk: CommandLine) -> None:
+    organization, member = "organization-with-a-name-of-40-characters", "m" * 70
+    tk.json("org", "open", organization, "--plan", "enterprise_sales_assisted", "--owner", member)
+    arguments = ("hold", organization, member, "--surface", "web", "--usd", "2")
+    hold_id = tk.json(*arguments)["hold_id"]
+    lines = tk("holds", "list", organization).out.splitlines()
+    assert hold_id in lines
+    assert len(hold_id) > 80
+    assert f"  member: {member}" in lines
+    assert max(len(line) for line in lines if line != hold_id) <= 80
+
+
 def test_a_look_at_holds_needs_no_database(acme: CommandLine) -> None:
     for path in acme.home.glob("ledger.sqlite*"):
         path.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tollkeeper.app.cli.output import compact, print_table, to_the_second
+from tollkeeper.app.cli.output import compact, print_fields, print_table, to_the_second
 
 MEMBER = "a-member-with-an-id-of-fifty-characters-0123456789"
 DETAIL = "one sentence about what was found in place 0123456789abcdef0123456789abcdef"
@@ -32,7 +32,7 @@ def test_least_columns_are_left_out_and_named_where_the_terminal_is_narrow(
     assert "left out" not in wide
 
 
-def test_what_must_stay_stays_whole_even_beyond_the_width(
+def test_ids_stay_whole_while_the_sentence_beside_them_wraps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_table("t", ("organization", "member", "detail"), [(MEMBER, MEMBER, DETAIL)])
@@ -40,6 +40,51 @@ def test_what_must_stay_stays_whole_even_beyond_the_width(
     assert shown.count(MEMBER) == 2
     assert "0123456789abcdef0123456789abcdef" in shown
     assert DETAIL not in shown  # the sentence around it wraps
+
+
+def test_a_table_that_is_too_wide_is_folded_and_its_ids_stay_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [
+        ("x" * 100, MEMBER, "2.00", DETAIL, "2026-11-20T12:00:00Z"),
+        ("y" * 79, "ann", "11.5", "", "2026-11-20T12:00:01Z"),
+    ]
+    print_table("holds", ("hold_id", "member", "held_usd", "detail", "granted_at"), rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "holds",
+        "held_usd  granted_at",
+        "─" * 30,
+        "    2.00  2026-11-20T12:00:00Z",
+        "  hold_id:",
+        "x" * 100,
+        f"  member: {MEMBER}",
+        "  detail: one sentence about what was found in place",
+        "          0123456789abcdef0123456789abcdef",
+        "   11.50  2026-11-20T12:00:01Z",
+        "  hold_id:",
+        "y" * 79,
+        "  member: ann",
+    ]
+
+
+def test_of_two_columns_only_the_line_that_must_be_is_wide(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table("settings", ("setting", "value"), [("home", "/h"), ("sql", "s" * 90), ("log", "")])
+    assert capsys.readouterr().out.splitlines() == [
+        "settings",
+        "setting  value",
+        "─" * 80,
+        "home     /h",
+        "sql",
+        "s" * 90,
+        "log",
+    ]
+    print_fields("event", {"id": "i" * 90, "why": DETAIL})
+    assert capsys.readouterr().out.splitlines() == [
+        *("event", "id", "i" * 90),
+        "why  one sentence about what was found in place 0123456789abcdef0123456789abcdef",
+    ]
 
 
 def test_money_stands_right_with_its_points_below_each_other(

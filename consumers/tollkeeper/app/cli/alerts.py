@@ -166,7 +166,7 @@ def notifications(organization: str, limit: int, period: str | None, as_json: bo
         for one, row in ((one, one.as_document()) for one in told)
     ]
     columns = ("when", "kind", "scope", "percent", "of_usd", "spent_usd", "webhooks")
-    print_table(f"notifications of {organization}", columns, rows, spare=("percent",))
+    print_table(f"notifications of {organization}", columns, rows)
     _print_stops_and_admitted(organization, stops, admitted, of)
     print_freshness(fresh)
 

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from tollkeeper.app.cli.exit_codes import AWAY, DONE, REFUSED
+from tollkeeper.app.cli.folded import Column, folded
 from tollkeeper.events.refusal import Refusal
 from tollkeeper.outbox.deciding import Done, Outcome, Pending
 
@@ -64,34 +65,47 @@ def print_table(
 ) -> None:
     """A table; numbers and money stand right, with their points below each other.
 
-    Sentences wrap, ids and money are never cut: what is too wide for the terminal stays so wide, once
-    the `spare` columns are left out, the last of them first. Columns of money are those named `…_usd`,
-    and those in `money`.
+    Sentences wrap, ids and money are never cut: what is too wide for the terminal is folded, once the
+    `spare` columns are left out, the last of them first. Columns of money are those named `…_usd`, and
+    those in `money`.
     """
     shown = [[_shown(cell) for cell in row] for row in rows]
     console = out()
     if not shown:
         console.print(f"{title}: none")
         return
+    kept = [
+        _column(
+            name, [row[place] for row in shown], is_money=name.endswith("_usd") or name in money
+        )
+        for place, name in enumerate(columns)
+    ]
     left_out: list[str] = []
-    while True:
-        kept = [place for place, name in enumerate(columns) if name not in left_out]
-        names = [columns[place] for place in kept]
-        table = _table(title, names, [[row[place] for place in kept] for row in shown], money)
-        width = console.measure(table, options=console.options.update(width=WIDEST)).minimum
-        if width <= console.width or len(left_out) == len(spare):
-            break
+    while not (is_fitting := _fits(kept, console)) and len(left_out) < len(spare):
         left_out.append(spare[-1 - len(left_out)])
-    console.width = max(console.width, width)
-    console.print(table)
+        kept = [one for one in kept if one.name not in left_out]
+    if is_fitting:
+        console.print(_table(title, kept))
+    else:
+        console.print(title, style="table.title")
+        for number, line in enumerate(folded(kept, console.width)):
+            console.print(line, style=None if number else "bold")
     if left_out:
         missing = ", ".join(reversed(left_out))
         console.print(f"left out: {missing}; a wider terminal or --json has them", style="dim")
 
 
-def _table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], money: Sequence[str]
-) -> Table:
+def _column(name: str, cells: list[str], *, is_money: bool) -> Column:
+    is_number = is_money or (any(cells) and all(map(_is_number, cells)))
+    return Column(name, _with_equal_decimals(cells) if is_money else cells, is_number)
+
+
+def _fits(columns: Sequence[Column], console: Console) -> bool:
+    wide = console.options.update(width=WIDEST)
+    return console.measure(_table("", columns), options=wide).minimum <= console.width
+
+
+def _table(title: str, columns: Sequence[Column]) -> Table:
     table = Table(
         title=title,
         title_justify="left",
@@ -100,24 +114,17 @@ def _table(
         show_edge=False,
         pad_edge=False,
         collapse_padding=True,
-        show_header=any(columns),
+        show_header=any(one.name for one in columns),
     )
-    aligned = []
-    for place, column in enumerate(columns):
-        cells = [row[place] for row in rows]
-        is_money = column.endswith("_usd") or column in money
-        is_number = is_money or (any(cells) and all(map(_is_number, cells)))
-        cells = _with_equal_decimals(cells) if is_money else cells
-        is_sentence = any(" " in cell for cell in cells)
-        longest_word = max(len(word) for cell in cells for word in (cell.split() or [""]))
+    for one in columns:
+        longest_word = max(len(word) for cell in one.cells for word in (cell.split() or [""]))
         table.add_column(
-            column,
-            justify="right" if is_number else "left",
+            one.name,
+            justify="right" if one.is_number else "left",
             overflow="fold",
-            min_width=max(len(column), longest_word, SENTENCE_WIDTH if is_sentence else 0),
+            min_width=max(len(one.name), longest_word, SENTENCE_WIDTH if one.is_sentence else 0),
         )
-        aligned.append(cells)
-    for row in zip(*aligned, strict=True):
+    for row in zip(*(one.cells for one in columns), strict=True):
         table.add_row(*row)
     return table
 
