@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
 from typing import Any
 
-from enforcement.world import USD, World
+import pytest
+from enforcement.told_functions import Crash
+from enforcement.world import USD, Consumer, World
 
 from tollkeeper.events.ids import new_command_line_id
+from tollkeeper.gate import encoding
 from tollkeeper.gate.encoding import Call
 
 
@@ -58,3 +63,47 @@ def test_nobody_waits_for_a_command_line_that_nobody_lives_under(world: World) -
     world.note(emitter)
     world.held(10 * USD, emitter=emitter)  # its hold wasn't re-asserted, and it may go on
     assert not world.consumer.heard.gone
+
+
+def test_an_epoch_that_is_counted_again_is_another_one(world: World, tmp_path: Path) -> None:
+    """SQL was set back while a consumer lived on, and another one began the same number and died."""
+    world.open().start_emitter()
+    one = world.held(9 * USD)
+    world.living["em-1"] = [one]
+    ledger = str(world.engine.url.database)
+    copy_of(ledger, tmp_path / "backup")
+    world.functions.become("run2")
+    world.consumer.enforcement.keep()
+    world.live_until_open()
+    assert world.key.epoch == 2
+    copy_of(tmp_path / "backup", ledger)
+    world.wipe()
+    world.functions.become("run3")
+    other = Consumer(world, "another")
+    other.enforcement.keep()
+    world.pass_time(2.5)
+    world.functions.after = ends_after_beginning
+    with pytest.raises(Crash):
+        other.enforcement.keep()
+    world.functions.be_back()
+    other.close()
+    for _ in range(3):
+        world.consumer.enforcement.keep()
+        world.consumer.fold()
+        world.pass_time(0.5)
+    assert world.key.epoch == 2
+    assert world.key.phase == "recovering", "em-1 holds 9 USD"
+    listed = world.run(encoding.emitters(tag=world.tag)).listed
+    assert [each.emitter for each in listed] == ["em-1"]
+
+
+def ends_after_beginning(name: str) -> None:
+    if name == "begin_epoch":
+        raise Crash
+
+
+def copy_of(source: str | Path, target: str | Path) -> None:
+    with sqlite3.connect(source) as here, sqlite3.connect(target) as there:
+        here.backup(there)
+    here.close()
+    there.close()

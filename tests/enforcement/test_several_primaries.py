@@ -29,6 +29,8 @@ class TwoPrimaries(Functions):
         self.organization, self.there = organization, f"{self._tag}-there"
         self.is_away = False
         self.asked_in_vain = 0
+        self.said_to_be_at = self.there
+        self.is_left = False
 
     def run(self, call: Call[A]) -> A:
         """See GateFunctions."""
@@ -40,11 +42,11 @@ class TwoPrimaries(Functions):
 
     def tag_of(self, organization: str) -> str:
         """See GateFunctions."""
-        return self.there if organization == self.organization else self._tag
+        return self.said_to_be_at if organization == self.organization else self._tag
 
     def tags(self) -> tuple[str, ...]:
         """See GateFunctions."""
-        return (self._tag, self.there)
+        return (self._tag,) if self.is_left else (self._tag, self.there)
 
 
 @pytest.fixture
@@ -83,10 +85,11 @@ def test_who_is_away_keeps_nothing_from_the_others(two: World) -> None:
     there.is_away = False
     two.pass_time(1.0)
     assert applier.tick()
-    assert two.is_known(), "only what is there was missed"
     assert not two.is_known(two.other)
     two.consumer.enforcement.warmer(there.there).warm([two.other], now=two.now)
     assert two.credits(two.other).spent_micros == 3 * COST
+    two.held(1)
+    assert two.credits().spent_micros == 3 * COST
     two.assert_equal()
 
 
@@ -152,3 +155,63 @@ def test_news_reach_those_that_are_there(two: World) -> None:
     there.is_away = False
     assert two.consumer.enforcement.publish()
     assert two.functions.run(encoding.published("prices", tag=there.there)).version == 2
+
+
+def test_rounds_that_are_about_others_ask_nothing(two: World) -> None:
+    """So they say nothing of a primary that is away, either."""
+    there = there_of(two)
+    there.is_away = True
+    waited = 0
+    for _ in range(40):
+        for _ in range(4):
+            two.use()
+            two.consumer.fold()
+            two.pass_time(0.2)
+        before = there.asked_in_vain
+        two.use(organization=two.other)
+        two.consumer.fold()
+        waited += there.asked_in_vain > before
+        two.pass_time(0.2)
+    assert waited == 6
+
+
+def test_a_primary_that_is_none_holds_up_nobody_for_long(two: World) -> None:
+    """A table of slots that was half renewed names one for a moment."""
+    there = there_of(two)
+    applier = two.consumer.enforcement.applier
+    there.said_to_be_at = f"{two.tag}-none"
+    two.use(organization=two.other)
+    two.consumer.fold()
+    assert not applier.tick()
+    there.said_to_be_at = there.there
+    assert applier.tick()
+    assert applier.behind() == []
+    assert applier.applied() == two.consumer.pipeline.owned
+    assert not two.is_known(two.other)
+
+
+def test_who_moved_while_its_primary_was_away_is_made_unknown_where_it_is(two: World) -> None:
+    there = there_of(two)
+    there.is_away = True
+    two.use(organization=two.other)
+    two.consumer.fold()
+    two.pass_time(1.0)
+    assert not two.consumer.enforcement.applier.tick(), "what it lacks is read by now"
+    there.is_away = False
+    there.said_to_be_at = two.tag  # its slot was moved, with its keys
+    two.pass_time(1.0)
+    assert two.consumer.enforcement.applier.tick()
+    assert not two.is_known(two.other)
+
+
+def test_a_primary_that_the_cluster_has_no_more_holds_up_nobody(two: World) -> None:
+    there = there_of(two)
+    there.said_to_be_at, there.is_left = two.tag, True
+    client = two.server.client
+    client.delete(*client.scan_iter(f"tollkeeper-primary:{{{there.there}}}*"))
+    for group in ("tollkeeper", "another"):
+        consumer = two.restart(group)
+        two.use()
+        consumer.fold()
+        consumer.enforcement.applier.tick()
+        assert consumer.enforcement.applier.behind() == []

@@ -138,7 +138,7 @@ BUGS = {
     ),
     "a_known_one_is_warmed": Bug(
         "A known organization it leaves alone",
-        " or known_already(call, org)\n  if no then return no end\n  if org then become",
+        " or needs_no_warming(call, org)\n  if no then return no end\n  if org then become",
         "\n  if no then return no end\n  if org then become",
     ),
     "warm_keeps_settled_holds": Bug(

@@ -194,6 +194,16 @@ def what_is_used_in_the_last_of_its_periods_is_warmed_anew(world: World) -> None
     assert world.release(kept) == a.Released(5)
 
 
+def a_known_organization_isn_t_denied_in_the_last_of_its_periods(world: World) -> None:
+    world.warmed()
+    world.set_clock(world.period.end_micros)
+    call = encoding.deny(
+        world.name, epoch=1, phase="open", position=world.position, for_micros=10**7, tag=world.tag
+    )
+    assert world.run(call) == a.AlreadyKnown()
+    assert world.refused_by(1) == []
+
+
 def a_stale_snapshot_in_the_last_period_only_makes_unknown(world: World) -> None:
     world.warmed()
     late = world.snapshot()
@@ -216,6 +226,7 @@ def what_is_released_past_the_end_isn_t_held_when_the_clock_goes_back(world: Wor
 
 
 COPY = (
+    a_known_organization_isn_t_denied_in_the_last_of_its_periods,
     what_is_used_in_the_last_of_its_periods_is_warmed_anew,
     a_stale_snapshot_in_the_last_period_only_makes_unknown,
     what_is_released_past_the_end_isn_t_held_when_the_clock_goes_back,

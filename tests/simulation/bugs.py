@@ -71,8 +71,8 @@ def applied_without_an_answer() -> AbstractContextManager[object]:
     """What Redis wasn't told is re-applied."""
     really = Teller.tell
 
-    def tell(teller: Teller, told: Any, partitions: Any, deadline: Any) -> set[int]:
-        really(teller, told, partitions, deadline)
+    def tell(teller: Teller, told: Any, partitions: Any, *words: Any) -> set[int]:
+        really(teller, told, partitions, *words)
         return set(partitions)
 
     return patch.object(Teller, "tell", tell)
@@ -94,7 +94,7 @@ def nothing_caught_up_with() -> AbstractContextManager[object]:
 
 def retirement_frees_nothing() -> AbstractContextManager[object]:
     """After a retirement's fold every noted organization of the partition is made unknown."""
-    return patch.object(Teller, "free", lambda *words: True)
+    return patch.object(Teller, "free", lambda *words, **more: True)
 
 
 def snapshots_without_settled() -> AbstractContextManager[object]:

@@ -1,5 +1,9 @@
-"""Following a pipeline: each primary is told what was folded of its organizations, on its own, so that one
-that is away keeps nothing from the others.
+"""Following a pipeline: Redis is told what was folded, after each commit at once, and later what couldn't be
+told then. A primary that is away keeps nothing from the others.
+
+Redis moves from one offset of an organization to the next by compare and set, or knows it no more; so it
+does no harm when this is done twice, late, or by a zombie. What mustn't be is that something is left out
+and counted as told: `applied` moves only over what Redis has answered.
 """
 
 from __future__ import annotations
@@ -7,25 +11,64 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
+from sqlalchemy import Connection
 
+from tollkeeper.enforcement.bounded import Deadline
+from tollkeeper.enforcement.freeing import make_unknown
+from tollkeeper.enforcement.listing import EmitterList
 from tollkeeper.enforcement.means import Means
-from tollkeeper.enforcement.primary_applying import Place, PrimaryApplier
+from tollkeeper.enforcement.patience import Patience
+from tollkeeper.enforcement.telling import Teller
 from tollkeeper.errors import Unavailable
-from tollkeeper.ledger.effects import Effects, OrganizationEffect
+from tollkeeper.ledger.effects import Effects, EpochRow
+from tollkeeper.ledger.enforcing import (
+    Emitters,
+    emitters,
+    read_epochs,
+    retired_since,
+    touched_since,
+)
+from tollkeeper.ledger.generations import live_generation, positions
 from tollkeeper.ledger.port import Position
 from tollkeeper.logline import LogLine, failure
+from tollkeeper.outbox.database import reading
 
 logger = logging.getLogger(__name__)
 
 
-class _Owned(msgspec.Struct):
-    """One owned partition: the fold's position, and what a primary that turns up now was told of."""
+class _Backlog(msgspec.Struct):
+    """What Redis lacks of a partition up to a position; it shrinks as it is told."""
+
+    position: int
+    organizations: list[str]
+    retired: tuple[str, ...]
+
+
+class _Place(msgspec.Struct):
+    """One owned partition. `position` is the fold's; Redis was told of everything before `applied`, and of
+    the rounds of `chain`, from an offset to a next offset. `backlog` is what it is being told of now.
+    """
 
     position: int
     applied: int
+    chain: tuple[int, int] = (0, 0)
+    backlog: _Backlog | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.applied >= self.position
+
+    def round_told(self, first: int, end: int) -> None:
+        self.chain = (self.chain[0] if self.chain[1] == first else first, end)
+        self.caught_up(self.applied)
+
+    def caught_up(self, position: int) -> None:
+        self.applied = max(self.applied, position)
+        if self.chain[0] <= self.applied <= self.chain[1]:
+            self.applied = self.chain[1]
 
 
 class Applier:
@@ -35,114 +78,188 @@ class Applier:
 
     def __init__(self, means: Means) -> None:
         self._means = means
+        self._patience = Patience(means)
+        self._teller = Teller(means, self._patience)
+        self._lists: dict[str, EmitterList] = {}
+        self._tags: tuple[str, ...] = ()
+        """All primaries, as they were when somebody last had the time to look."""
         self._lock = threading.Lock()
+        self._catching_up = threading.Lock()
         self._generation = 0
-        self._owned: dict[int, _Owned] = {}
-        self._primaries: dict[str, PrimaryApplier] = {}
+        self._places: dict[int, _Place] = {}
 
     def adopted(self, generation: int, positions: Mapping[int, Position]) -> None:
         """Follow these partitions from here on; what was folded after `applied_offset` is caught up with."""
         with self._lock:
             self._generation = generation
-            self._owned = {
-                partition: _Owned(position.next_offset, position.applied_offset or 0)
+            self._places = {
+                partition: _Place(position.next_offset, position.applied_offset or 0)
                 for partition, position in positions.items()
             }
-            for primary in self._primaries.values():
-                primary.adopted(generation, self._places())
 
     def applied(self) -> dict[int, int]:
-        """Up to where every primary was told of each partition, for the next transaction to store."""
+        """Up to where Redis was told of each partition, for the next transaction to store."""
         with self._lock:
-            return self._applied()
+            return {partition: place.applied for partition, place in self._places.items()}
 
     def behind(self) -> list[int]:
-        """The partitions of which a primary lacks something."""
+        """The partitions of which Redis lacks something."""
         with self._lock:
-            if not self._primaries:
-                return sorted(
-                    one for one, owned in self._owned.items() if owned.applied < owned.position
-                )
-            return sorted({one for primary in self._primaries.values() for one in primary.behind()})
+            return sorted(one for one, place in self._places.items() if not place.is_whole)
 
     def folded(self, effects: Effects) -> None:
-        """Tell Redis what a committed round did. Raises nothing that is Unavailable."""
-        if effects.generation != self._generation:
-            return
-        try:
-            shares = self._shares(effects)
-        except Unavailable as away:  # a cluster that is being changed
-            logger.warning(LogLine("gate_not_told", **failure(away)))
-            self._begin_again(effects)
-            return
-        self._move(effects)
-        for primary, share in shares:
-            primary.folded(share)
+        """Tell Redis what a committed round did.
+
+        Begins nothing after `apply_within_s`, and raises nothing that is Unavailable.
+        """
+        with self._lock:
+            places = self._move(effects)
+        if places:
+            try:
+                tags = self._tags or self._look_at_the_cluster()
+                told = self._teller.tell(effects, places, tags, self._means.deadline())
+            except Unavailable as away:
+                self._failed(away)
+            else:
+                with self._lock:
+                    for partition in told:
+                        place, first = places[partition]
+                        place.round_told(first, effects.positions[partition])
         self._means.observer.behind(len(self.behind()))
 
     def tick(self) -> bool:
-        """Catch up with some of what Redis lacks; whether it lacks nothing any more."""
-        if self.behind():
-            try:
-                tags = self._means.functions.tags()
-            except Unavailable as away:
-                logger.warning(LogLine("gate_not_told", **failure(away)))
-                return False
-            with self._lock:
-                primaries = [self._primary(tag) for tag in sorted({*tags, *self._primaries})]
-            for primary in primaries:
-                primary.tick()
+        """Catch up with some of what Redis lacks; whether it lacks nothing any more.
+
+        What was touched meanwhile becomes unknown, since what `apply` would have said is gone.
+        """
+        if not self._catching_up.acquire(blocking=False):
+            return False
+        try:
+            self._look_at_the_cluster()
+            self._catch_up(self._means.deadline())
+        except Unavailable as away:
+            self._failed(away)
+        finally:
+            self._catching_up.release()
         behind = self.behind()
         self._means.observer.behind(len(behind))
         return not behind
 
-    def _shares(self, effects: Effects) -> list[tuple[PrimaryApplier, Effects]]:
-        """What each primary is told: its own organizations, and what is said to all of them."""
-        organizations: dict[str, list[OrganizationEffect]] = defaultdict(list)
-        for one in effects.organizations:
-            organizations[self._means.functions.tag_of(one.organization)].append(one)
+    def _move(self, effects: Effects) -> dict[int, tuple[_Place, int]]:
+        """Note how far was folded; each partition that is followed, and where the round began.
+
+        Also of one that is behind Redis is told: what doesn't follow on what it has makes unknown.
+        """
+        places = {}
+        for partition, position in effects.positions.items():
+            place = self._places.get(partition)
+            if place is not None and effects.generation == self._generation:
+                places[partition] = place, place.position
+                place.position = max(place.position, position)
+        return places
+
+    def _catch_up(self, deadline: Deadline) -> None:
         with self._lock:
-            tags = {*self._primaries, *effects.epochs, *organizations}
-            return [
-                (
-                    self._primary(tag),
-                    msgspec.structs.replace(
-                        effects,
-                        organizations=tuple(organizations[tag]),
-                        epochs={tag: effects.epochs[tag]} if tag in effects.epochs else {},
-                    ),
-                )
-                for tag in sorted(tags)
-            ]
+            generation = self._generation
+            behind = {one: place for one, place in self._places.items() if not place.is_whole}
+        if not behind:
+            return
+        with reading(self._means.engine) as connection:
+            if live_generation(connection) != generation:
+                return  # its partitions are about to be adopted anew
+            # A primary that the cluster has no more still has its row.
+            rows = {tag: row for tag, row in read_epochs(connection).items() if tag in self._tags}
+            known = emitters(connection, generation)
+            for partition, place in behind.items():
+                place.backlog = place.backlog or _backlog(connection, generation, partition, place)
+        there = self._list(rows, known)
+        epochs = {tag: row.epoch for tag, row in rows.items()}
+        for partition, place in behind.items():
+            if place.backlog is not None and self._clear(
+                partition, place.backlog, epochs, there, deadline
+            ):
+                with self._lock:
+                    place.caught_up(place.backlog.position)
+                    place.backlog = None
 
-    def _move(self, effects: Effects) -> None:
-        with self._lock:
-            for partition, position in effects.positions.items():
-                if (owned := self._owned.get(partition)) is not None:
-                    owned.position = max(owned.position, position)
+    def _look_at_the_cluster(self) -> tuple[str, ...]:
+        self._tags = self._means.functions.tags()
+        return self._tags
 
-    def _begin_again(self, effects: Effects) -> None:
-        """Nobody knows whose this round was: whichever primaries turn up, none was told of it."""
-        with self._lock:
-            for partition, applied in self._applied().items():
-                self._owned[partition].applied = applied
-            self._primaries = {}
-        self._move(effects)
+    def _list(self, rows: Mapping[str, EpochRow], known: Emitters) -> set[str]:
+        """Tell every primary who may hold; those that answer."""
+        there = set()
+        for tag, row in rows.items():
+            if not self._patience.may_try(tag):
+                continue
+            if tag not in self._lists:
+                self._lists[tag] = EmitterList(self._means.functions, tag)
+            try:
+                if self._lists[tag].tell(row, started=known.started, retired=known.retired):
+                    there.add(tag)
+                else:
+                    self._means.observer.not_applied("list")
+            except Unavailable as away:
+                self._teller.not_told(tag, away)
+        return there
 
-    def _applied(self) -> dict[int, int]:
-        primaries = self._primaries.values()
-        return {
-            partition: min(
-                (primary.applied(partition) for primary in primaries), default=owned.applied
-            )
-            for partition, owned in self._owned.items()
-        }
+    def _clear(
+        self,
+        partition: int,
+        backlog: _Backlog,
+        epochs: Mapping[str, int],
+        there: Collection[str],
+        deadline: Deadline,
+    ) -> bool:
+        """Tell those that are there until the deadline; whether all primaries were told."""
+        waiting: defaultdict[str, list[str]] = defaultdict(list)
+        for name in backlog.organizations:
+            waiting[self._means.functions.tag_of(name)].append(name)
+        for tag in sorted(waiting.keys() & there):
+            self._clear_at(tag, waiting, epochs, backlog.position, deadline)
+        backlog.organizations = [name for names in waiting.values() for name in names]
+        if backlog.organizations or not epochs or {*epochs} - {*there}:
+            return False
+        return self._teller.free(
+            partition, backlog.retired, epochs, backlog.position, deadline, tags=sorted(there)
+        )
 
-    def _primary(self, tag: str) -> PrimaryApplier:
-        if tag not in self._primaries:
-            self._primaries[tag] = primary = PrimaryApplier(self._means, tag)
-            primary.adopted(self._generation, self._places())
-        return self._primaries[tag]
+    def _clear_at(
+        self,
+        tag: str,
+        waiting: Mapping[str, list[str]],
+        epochs: Mapping[str, int],
+        position: int,
+        deadline: Deadline,
+    ) -> None:
+        """Take off this primary's list whom it knows no more."""
+        names = waiting[tag]
+        while names and not deadline.is_over():
+            part = names[-self._means.settings.at_once :]
+            try:
+                if not make_unknown(self._means.functions, part, epochs, position=position):
+                    return
+            except Unavailable as away:
+                self._teller.not_told(tag, away)
+                return
+            self._patience.answered(tag)
+            del names[-len(part) :]
+            self._means.observer.made_unknown(len(part), "behind")
 
-    def _places(self) -> dict[int, Place]:
-        return {one: Place(owned.position, owned.applied) for one, owned in self._owned.items()}
+    def _failed(self, away: Unavailable) -> None:
+        self._means.observer.not_applied(type(away).__name__)
+        logger.warning(LogLine("gate_not_told", **failure(away)))
+
+
+def _backlog(
+    connection: Connection, generation: int, partition: int, place: _Place
+) -> _Backlog | None:
+    """What was folded after what Redis was told, as this snapshot shows it."""
+    position = positions(connection, generation).get(partition)
+    if position is None:
+        return None
+    return _Backlog(
+        position.next_offset,
+        [*touched_since(connection, generation, partition, place.applied)],
+        tuple(retired_since(connection, generation, partition, place.applied)),
+    )

@@ -4,7 +4,7 @@ and those of which Redis may have missed something.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -49,6 +49,7 @@ def free_retired(
     emitters: Iterable[str],
     epochs: Mapping[str, int],
     *,
+    tags: Collection[str],
     position: int,
     is_in: Callable[[str], bool],
     deadline: Deadline,
@@ -57,12 +58,14 @@ def free_retired(
     """After a partition's fold has reached their retirement, and Redis' list has it: make every organization
     of the partition in which they could hold unknown at the fold's position, and have it warmed.
 
-    With or without traffic: nobody else would ask for these. What was struck needs no more freeing, so
+    With or without traffic: nobody else would ask for these. `tags` are the primaries whose notes are looked
+    at; `epochs` has all, since a slot may have moved. What was struck needs no more freeing, so
     this can be interrupted anywhere and done again.
     """
     count = 0
     for emitter in emitters:
-        for tag, epoch in epochs.items():
+        for tag in tags:
+            epoch = epochs[tag]
             standing = functions.run(encoding.emitter_standing(emitter, tag=tag))
             noted = [name for name in standing.organizations if is_in(name)]
             for at in range(0, len(noted), at_once):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
 from tollkeeper.gate.functions import GateFunctions
+from tollkeeper.ledger.effects import EpochRow
 
 AT_ONCE = 1_000
 """Names in one call, so that none takes long."""
@@ -39,6 +40,11 @@ def list_emitters(
     return all(isinstance(functions.run(call), a.Done) for call in calls)
 
 
+def epoch_of(row: EpochRow) -> tuple[object, ...]:
+    """More than its number, which a database that was set back counts again."""
+    return row.epoch, row.run_id, row.replication_id, row.begun_at
+
+
 class EmitterList:
     """A primary's list for who tells it of all emitters again and again. Not for several threads.
 
@@ -50,18 +56,18 @@ class EmitterList:
     def __init__(self, functions: GateFunctions, tag: str) -> None:
         self._functions = functions
         self._tag = tag
-        self._epoch = 0
+        self._epoch: tuple[object, ...] = ()
         self._started: set[str] = set()
         self._retired: set[str] = set()
 
-    def tell(self, epoch: int, *, started: Sequence[str], retired: Sequence[str]) -> bool:
+    def tell(self, row: EpochRow, *, started: Sequence[str], retired: Sequence[str]) -> bool:
         """See `list_emitters`."""
-        if epoch != self._epoch:
-            self._epoch, self._started, self._retired = epoch, set(), set()
+        if epoch_of(row) != self._epoch:
+            self._epoch, self._started, self._retired = epoch_of(row), set(), set()
         new_started = [one for one in started if one not in self._started]
         new_retired = [one for one in retired if one not in self._retired]
         names = {"started": new_started, "retired": new_retired}
-        if not list_emitters(self._functions, epoch, **names, tag=self._tag, asks=True):
+        if not list_emitters(self._functions, row.epoch, **names, tag=self._tag, asks=True):
             return False
         self._started.update(new_started)
         self._retired.update(new_retired)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tollkeeper.enforcement.emitter_facts import log_retirement
-from tollkeeper.enforcement.listing import EmitterList
+from tollkeeper.enforcement.listing import EmitterList, epoch_of
 from tollkeeper.enforcement.means import Means
 from tollkeeper.events.ids import is_command_line
 from tollkeeper.failpoints import failpoint
@@ -32,7 +32,7 @@ class Recovery:
         self._functions = means.functions
         self._tag = tag
         self._list = EmitterList(means.functions, tag)
-        self._epoch = 0
+        self._row: EpochRow | None = None
         self._since: dict[str, float] = {}
         self._logged: set[str] = set()
         self._ends: dict[int, int] | None = None
@@ -43,11 +43,12 @@ class Recovery:
 
         `row` is SQL's as it was read after the key, which is recovering in the same epoch.
         """
-        if row.epoch != self._epoch:
-            self._forget(row.epoch)
-        if not self._list_from_sql():
+        if self._row is None or epoch_of(row) != epoch_of(self._row):
+            self._forget()
+        self._row = row
+        if not self._list_from_sql(row):
             return ANOTHER_LOOK
-        waiting = self._waiting()
+        waiting = self._waiting(row.epoch)
         self._retire_silent(waiting)
         if waiting:
             self._ends = None  # what they have sent by the time they answer counts, too
@@ -56,7 +57,7 @@ class Recovery:
             if self._ends is None:
                 self._ends = self._means.log.end_offsets()
                 failpoint("enforcement.after_ends")
-                if not self._list_from_sql():
+                if not self._list_from_sql(row):
                     return ANOTHER_LOOK
             if not self._is_folded:
                 return "the fold"
@@ -64,11 +65,10 @@ class Recovery:
                 return ANOTHER_LOOK
         return self._open_key(row.epoch)
 
-    def _forget(self, epoch: int) -> None:
-        self._epoch = epoch
+    def _forget(self) -> None:
         self._since, self._logged, self._ends, self._is_folded = {}, set(), None, False
 
-    def _list_from_sql(self) -> bool:
+    def _list_from_sql(self, row: EpochRow) -> bool:
         """Have Redis list SQL's emitters; False when it is in another epoch.
 
         From one snapshot with how far the fold is: what is folded by then, retirements among it, is
@@ -78,15 +78,15 @@ class Recovery:
             known = emitters(connection, live_generation(connection))
             is_folded = self._ends is not None and folded_up_to(connection, self._ends)
         self._is_folded = is_folded
-        return self._list.tell(self._epoch, started=known.started, retired=known.retired)
+        return self._list.tell(row, started=known.started, retired=known.retired)
 
-    def _waiting(self) -> list[str]:
+    def _waiting(self, epoch: int) -> list[str]:
         """Who is listed and owes its answer; each has its time from when it was seen so first."""
         found = self._functions.run(encoding.emitters(tag=self._tag))
         owing = [one.emitter for one in found.listed if one.standing == "started"]
         for emitter in filter(is_command_line, owing):
             # Nobody lives under it, and its holds aren't re-asserted: there is no answer to wait for.
-            self._functions.run(encoding.answer(self._epoch, emitter, tag=self._tag))
+            self._functions.run(encoding.answer(epoch, emitter, tag=self._tag))
         waiting = [one for one in owing if not is_command_line(one)]
         now = self._means.monotonic()
         self._since = {one: self._since.get(one, now) for one in waiting}

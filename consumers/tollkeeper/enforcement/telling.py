@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+
+import msgspec
 
 from tollkeeper.enforcement.asking import run_all
 from tollkeeper.enforcement.bounded import Deadline
 from tollkeeper.enforcement.freeing import free_retired
 from tollkeeper.enforcement.listing import list_emitters
 from tollkeeper.enforcement.means import Means
-from tollkeeper.errors import GateUnavailable, TollkeeperError
+from tollkeeper.enforcement.patience import Patience
+from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper.failpoints import failpoint
 from tollkeeper.gate import answers as a
 from tollkeeper.gate import encoding
@@ -23,28 +25,54 @@ from tollkeeper.logline import LogLine, failure
 logger = logging.getLogger(__name__)
 
 
-class Teller:
-    """Tells effects to every primary; knows nothing of what was told before."""
+class _Share(msgspec.Struct, frozen=True):
+    """What one primary is told: its organizations, and what is said to all of them."""
 
-    def __init__(self, means: Means) -> None:
+    tag: str
+    organizations: Sequence[OrganizationEffect]
+    effects: Effects
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.organizations or self.effects.started or self.effects.retired)
+
+    @property
+    def partitions(self) -> set[int]:
+        """Those of which it would lack something."""
+        if self.effects.started or self.effects.retired:
+            return {*self.effects.positions}
+        return {one.partition for one in self.organizations}
+
+
+class Teller:
+    """Tells effects to every primary; knows nothing of what was told before.
+
+    One that is away keeps nothing from the others.
+    """
+
+    def __init__(self, means: Means, patience: Patience) -> None:
         self._means = means
+        self._patience = patience
         self._functions = means.functions
         self._observer = means.observer
 
-    def tell(self, effects: Effects, partitions: Collection[int], deadline: Deadline) -> set[int]:
-        """Those of these partitions of which Redis has everything now. Raises GateUnavailable."""
-        retired = sorted({one for emitters in effects.retired.values() for one in emitters})
-        epochs = {tag: row.epoch for tag, row in effects.epochs.items()}
-        if not self._list(epochs, effects.started, retired):
+    def tell(
+        self,
+        effects: Effects,
+        partitions: Collection[int],
+        tags: Collection[str],
+        deadline: Deadline,
+    ) -> set[int]:
+        """Those of these partitions of which Redis has everything now; `tags` are all primaries'.
+
+        Raises GateUnavailable when nobody knows whose an organization is.
+        """
+        if not effects.epochs:
             return set()
-        failpoint("enforcement.after_listing")
-        told = {*partitions} - self._apply(effects, partitions, epochs, deadline)
-        failpoint("enforcement.after_apply")
-        for partition, emitters in effects.retired.items():
-            if partition in told and not self.free(
-                partition, emitters, epochs, effects.positions[partition], deadline
-            ):
-                told.discard(partition)
+        told = {*partitions}
+        for share in self._shares(effects, partitions, tags):
+            if not share.is_empty:
+                told -= self._missed(share, deadline)
         return told
 
     def free(
@@ -54,12 +82,15 @@ class Teller:
         epochs: Mapping[str, int],
         position: int,
         deadline: Deadline,
+        *,
+        tags: Collection[str],
     ) -> bool:
         """See `freeing.free_retired`; whether it was done to the end."""
         freed = free_retired(
             self._functions,
             emitters,
             epochs,
+            tags=tags,
             position=position,
             is_in=lambda name: self._means.partition_of(name) == partition,
             deadline=deadline,
@@ -68,27 +99,61 @@ class Teller:
         self._observer.made_unknown(freed.organizations, "retired")
         return freed.is_all
 
-    def _list(
-        self, epochs: Mapping[str, int], started: Sequence[str], retired: Sequence[str]
-    ) -> bool:
-        """Before anything else: from here on a retired emitter gets no hold and no note any more."""
-        if not epochs:
-            return False
-        tell_one = partial(list_emitters, self._functions, started=started, retired=retired)
-        if all(tell_one(epoch, tag=tag) for tag, epoch in epochs.items()):
-            return True
-        self._observer.not_applied("list")
-        return False
+    def not_told(self, tag: str, away: Unavailable) -> None:
+        """This primary is left alone for a while."""
+        self._patience.failed(tag)
+        self._observer.not_applied(type(away).__name__)
+        logger.warning(LogLine("gate_not_told", primary=tag, **failure(away)))
 
-    def _apply(
-        self,
-        effects: Effects,
-        partitions: Collection[int],
-        epochs: Mapping[str, int],
-        deadline: Deadline,
-    ) -> set[int]:
+    def _shares(
+        self, effects: Effects, partitions: Collection[int], tags: Collection[str]
+    ) -> list[_Share]:
+        organizations: dict[str, list[OrganizationEffect]] = defaultdict(list)
+        for one in effects.organizations:
+            if one.partition in partitions:
+                organizations[self._functions.tag_of(one.organization)].append(one)
+        # A primary that the cluster has no more still has its row.
+        known = {*organizations, *(tag for tag in effects.epochs if tag in tags)}
+        return [_Share(tag, organizations[tag], effects) for tag in sorted(known)]
+
+    def _missed(self, share: _Share, deadline: Deadline) -> set[int]:
+        """The partitions of which this primary still lacks something."""
+        tag, row = share.tag, share.effects.epochs.get(share.tag)
+        if row is None or not self._patience.may_hold_up_the_fold(tag):
+            return share.partitions
+        try:
+            missed = self._tell_primary(share, deadline)
+        except Unavailable as away:
+            self.not_told(tag, away)
+            return share.partitions
+        self._patience.answered(tag)
+        return missed
+
+    def _tell_primary(self, share: _Share, deadline: Deadline) -> set[int]:
+        effects, tag = share.effects, share.tag
+        epochs = {one: row.epoch for one, row in effects.epochs.items()}
+        epoch = epochs[tag]
+        retired = sorted({one for emitters in effects.retired.values() for one in emitters})
+        # Before anything else: from here on a retired emitter gets no hold and no note any more.
+        if not list_emitters(
+            self._functions, epoch, started=effects.started, retired=retired, tag=tag
+        ):
+            self._observer.not_applied("list")
+            return share.partitions
+        failpoint("enforcement.after_listing")
+        missed = self._apply(share, epoch, deadline)
+        failpoint("enforcement.after_apply")
+        for partition, emitters in effects.retired.items():
+            position = effects.positions[partition]
+            if partition not in missed and not self.free(
+                partition, emitters, epochs, position, deadline, tags=[tag]
+            ):
+                missed.add(partition)
+        return missed
+
+    def _apply(self, share: _Share, epoch: int, deadline: Deadline) -> set[int]:
         """Apply to each organization; answers the partitions in which that failed for any."""
-        pending = [one for one in effects.organizations if one.partition in partitions]
+        pending = share.organizations
         outcomes: Counter[type] = Counter()
         failed: set[int] = set()
         for at in range(0, len(pending), self._means.settings.at_once):
@@ -97,19 +162,17 @@ class Teller:
                 self._observer.not_applied("late")
                 break
             part = pending[at : at + self._means.settings.at_once]
-            answers = run_all(self._functions, [self._call(one, epochs) for one in part])
+            calls: list[Call[a.ApplyAnswer]] = [
+                encoding.apply(one.organization, one.fold, epoch=epoch, tag=share.tag)
+                for one in part
+            ]
+            answers = run_all(self._functions, calls)
             outcomes.update(map(type, answers))
             failed |= self._failed(part, answers)
         self._observer.applied(
             applied=outcomes[a.Applied], ignored=outcomes[a.Ignored], unknown=outcomes[a.Unknown]
         )
         return failed
-
-    def _call(self, effect: OrganizationEffect, epochs: Mapping[str, int]) -> Call[a.ApplyAnswer]:
-        tag = self._functions.tag_of(effect.organization)
-        if tag not in epochs:
-            raise GateUnavailable(f"primary {tag} has no epoch yet")
-        return encoding.apply(effect.organization, effect.fold, epoch=epochs[tag], tag=tag)
 
     def _failed(
         self,

@@ -109,13 +109,17 @@ local function install_snapshot(call, snapshot, before, kept)
   write_fields(call, written)
 end
 
--- What is known needs no snapshot, and nobody has to ask for one any more. In the last of its periods it does: else
--- all that were warmed in one month would be unknown from one moment on.
+-- What is known needs no snapshot, and nobody has to ask for one any more.
 local function known_already(call, org)
-  local period = known_period(call, org)
-  if not period or period == LAST_PERIOD then return nil end
+  if not known_period(call, org) then return nil end
   redis.call('ZREM', call.prefix .. ':asked', call.organization)
   return {'known'}
+end
+
+-- In the last of its periods it needs one: else all that were warmed in one month would be unknown from one moment on.
+local function needs_no_warming(call, org)
+  if known_period(call, org) == LAST_PERIOD then return nil end
+  return known_already(call, org)
 end
 
 -- What speaks against believing a snapshot, whatever it says.
@@ -142,7 +146,7 @@ local function warm(keys, args)
 
   local primary = load_primary(call.prefix)
   local org = load_organization(call, NO_FIELDS)
-  local no = not_in_force(primary) or older_epoch(call, org) or known_already(call, org)
+  local no = not_in_force(primary) or older_epoch(call, org) or needs_no_warming(call, org)
   if no then return no end
   if org then become_unknown(call, org, 0) end
   org = org or new_organization()
