@@ -46,9 +46,10 @@ class Publisher:
     def tick(self) -> bool:
         """Publish what is newer than what was told; whether every primary has the newest now."""
         is_all = True
+        tags = self._means.functions.tags()  # one that the cluster has no more still has its row
         with reading(self._means.engine) as connection:
             number = live_generation(connection)
-            epochs = {tag: row.epoch for tag, row in read_epochs(connection).items()}
+            epochs = {tag: row.epoch for tag, row in read_epochs(connection).items() if tag in tags}
             newest = {one.kind: one.version(connection, number) for one in self._sources}
             due = [
                 (tag, epoch, one)
