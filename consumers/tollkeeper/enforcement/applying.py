@@ -167,8 +167,7 @@ class Applier:
         with reading(self._means.engine) as connection:
             if live_generation(connection) != generation:
                 return  # its partitions are about to be adopted anew
-            # A primary that the cluster has no more still has its row.
-            rows = {tag: row for tag, row in read_epochs(connection).items() if tag in self._tags}
+            rows = read_epochs(connection)
             known = emitters(connection, generation)
             for partition, place in behind.items():
                 place.backlog = place.backlog or _backlog(connection, generation, partition, place)
@@ -211,14 +210,15 @@ class Applier:
         there: Collection[str],
         deadline: Deadline,
     ) -> bool:
-        """Tell those that are there until the deadline; whether all primaries were told."""
+        """Tell those that are there until the deadline; whether all primaries of now were told."""
         waiting: defaultdict[str, list[str]] = defaultdict(list)
         for name in backlog.organizations:
             waiting[self._means.functions.tag_of(name)].append(name)
         for tag in sorted(waiting.keys() & there):
             self._clear_at(tag, waiting, epochs, backlog.position, deadline)
         backlog.organizations = [name for names in waiting.values() for name in names]
-        if backlog.organizations or not epochs or {*epochs} - {*there}:
+        of_now = epochs.keys() & {*self._tags}  # one that the cluster has no more still has its row
+        if backlog.organizations or not of_now or of_now - {*there}:
             return False
         return self._teller.free(
             partition, backlog.retired, epochs, backlog.position, deadline, tags=sorted(there)

@@ -63,16 +63,19 @@ class Teller:
         tags: Collection[str],
         deadline: Deadline,
     ) -> set[int]:
-        """Those of these partitions of which Redis has everything now; `tags` are all primaries'.
+        """Those of these partitions of which Redis has everything now.
 
-        Raises GateUnavailable when nobody knows whose an organization is.
+        `tags` are the primaries of now. Others that have an epoch row are told as well: the cluster may
+        have them no more, or its table of slots may be wrong for a moment. Raises GateUnavailable when
+        nobody knows whose an organization is.
         """
         if not effects.epochs:
             return set()
         told = {*partitions}
-        for share in self._shares(effects, partitions, tags):
-            if not share.is_empty:
-                told -= self._missed(share, deadline)
+        for share in self._shares(effects, partitions):
+            missed = set() if share.is_empty else self._missed(share, deadline)
+            if share.organizations or share.tag in tags:
+                told -= missed
         return told
 
     def free(
@@ -105,16 +108,13 @@ class Teller:
         self._observer.not_applied(type(away).__name__)
         logger.warning(LogLine("gate_not_told", primary=tag, **failure(away)))
 
-    def _shares(
-        self, effects: Effects, partitions: Collection[int], tags: Collection[str]
-    ) -> list[_Share]:
+    def _shares(self, effects: Effects, partitions: Collection[int]) -> list[_Share]:
         organizations: dict[str, list[OrganizationEffect]] = defaultdict(list)
         for one in effects.organizations:
             if one.partition in partitions:
                 organizations[self._functions.tag_of(one.organization)].append(one)
-        # A primary that the cluster has no more still has its row.
-        known = {*organizations, *(tag for tag in effects.epochs if tag in tags)}
-        return [_Share(tag, organizations[tag], effects) for tag in sorted(known)]
+        tags = sorted({*organizations, *effects.epochs})
+        return [_Share(tag, organizations[tag], effects) for tag in tags]
 
     def _missed(self, share: _Share, deadline: Deadline) -> set[int]:
         """The partitions of which this primary still lacks something."""
