@@ -204,4 +204,6 @@ RARE = (
     SeededBug(retirement_frees_nothing),
     SeededBug(holds_unbooked),
 )
-"""What a second rule mostly stands in for, so that only some run in hundreds shows it."""
+"""What a second rule mostly stands in for, so that only some run in hundreds or thousands shows it. Runs
+constructed by hand show them at once: `test_bugs_by_hand`, `test_sdk_bugs_by_hand`, `gate/test_trusting`.
+"""
