@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from enforcement.told_functions import Crash
 from enforcement.world import USD, Consumer, World
+from sqlalchemy import event
 from support.events import bought
 
 from tollkeeper.events.emitters import EmitterStarted
@@ -80,6 +81,22 @@ def test_what_was_folded_while_redis_was_away_is_caught_up_with(
     world.held(1)
     assert world.credits().spent_micros == 2 * COST
     world.assert_equal()
+
+
+def test_nothing_is_read_for_a_redis_that_is_left_alone(world: World) -> None:
+    """Who catches up looks many times a second."""
+    world.open().start_emitter()
+    world.functions.be_away()
+    world.use()
+    world.consumer.fold()
+    read: list[str] = []
+    event.listen(world.engine, "before_cursor_execute", lambda *words: read.append(words[2]))
+    assert not world.consumer.enforcement.applier.tick()
+    assert read == []
+    world.functions.be_back()
+    world.pass_time(1.0)
+    assert world.consumer.enforcement.applier.tick()
+    assert read
 
 
 def test_a_round_that_takes_too_long_is_left_and_caught_up_with(world: World) -> None:

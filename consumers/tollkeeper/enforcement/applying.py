@@ -132,7 +132,10 @@ class Applier:
 
         What was touched meanwhile becomes unknown, since what `apply` would have said is gone.
         """
-        if not self._catching_up.acquire(blocking=False):
+        # While a primary is left alone nothing could be finished, and SQL isn't read for it.
+        if not all(map(self._patience.may_try, self._tags)) or not self._catching_up.acquire(
+            blocking=False
+        ):
             return False
         try:
             self._look_at_the_cluster()
