@@ -252,6 +252,15 @@ class Installation:
         assert not found.overspent, found.overspent[:5]
         return found
 
+    def assert_all_is_right(self) -> Audit:
+        """Once it is quiet: nothing overspent or lost, what is left granted, Redis as SQL."""
+        self.wait_until_quiet()
+        found = self.audit()
+        self.assert_exact_at_the_edge()
+        self.wait_until_quiet()
+        self.assert_reconciled()
+        return found
+
     def assert_reconciled(self) -> None:
         """Redis says what SQL says, of every organization."""
         self._warm()

@@ -77,11 +77,7 @@ def ended(made: Installation) -> None:
     figures = [service.stop() for service in made.services]
     assert all(one["closed"] for one in figures), figures
     assert all(one["began_anew"] == 0 for one in figures), "nobody who lives is retired"
-    made.wait_until_quiet()
-    made.audit()
-    made.assert_exact_at_the_edge()
-    made.wait_until_quiet()
-    made.assert_reconciled()
+    made.assert_all_is_right()
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.soak)])
